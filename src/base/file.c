@@ -40,7 +40,7 @@ static tk_status open_regular(const char *path, int *fd, size_t *size) {
 tk_status tk_map_open(tk_map *m, const char *path) {
     *m = (tk_map){ 0 };
     int fd;
-    size_t size;
+    size_t size = 0;
     TK_TRY(open_regular(path, &fd, &size));
     void *p = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     if (p == MAP_FAILED) {
@@ -80,7 +80,7 @@ void tk_map_release(const tk_map *m, const void *from, size_t bytes) {
 
 tk_status tk_file_read(tk_buf *b, const char *path, size_t limit) {
     int fd;
-    size_t size;
+    size_t size = 0;
     TK_TRY(open_regular(path, &fd, &size));
     if (size > limit) {
         close(fd);
