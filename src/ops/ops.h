@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a kernel sees. A kernel is one function with one signature: operands by position (the inputs of
+ * its row of ops.def in order, then the outputs), sizes by the row's letters. It validates nothing (bind
+ * did), allocates nothing, and knows nothing of programs, models or meshes. All threads of the pool enter
+ * it; each does its share, by (ith, nth). The result may not depend on nth, on the number of tokens in the
+ * step, or on which other rows are in it: the order of every sum is a function of the row's own shape. */
+#ifndef TK_OPS_H
+#define TK_OPS_H
+#include "base/base.h"
+
+#define TK_MAX_OPERANDS 12
+
+/* One letter: local size, first global index, true size. Indices first + i >= N are padding and inert.
+ * When a signature's letter binds a run of dims, n is their product and `first` is 0. */
+typedef struct tk_dim { int64_t n, first, N; } tk_dim;
+
+/* Constants of a record. Which op uses which field is said beside its row in ops.def. */
+typedef struct tk_attr {
+    float f[4];
+    int32_t i[4];
+} tk_attr;
+
+/* The step's batch: sequences packed one after the other without padding. Token start[s] + i is token
+ * past[s] + i of sequence s, so its keys are 0 .. past[s] + i (causal). Lives at a fixed address; all that
+ * varies between steps is in it. */
+typedef struct tk_batch {
+    int32_t tokens, seqs;
+    const int32_t *start; /* [seqs + 1] first packed token of each sequence; start[seqs] == tokens */
+    const int32_t *past;  /* [seqs] tokens of the sequence that came in earlier steps; 0 in training */
+    const int32_t *pages; /* [seqs][max_pages] page numbers of the KV cache; NULL in training */
+    int32_t max_pages, page_size; /* page_size: keys a page, a multiple of 16 */
+    uint64_t seed, step;  /* of dropout */
+} tk_batch;
+
+typedef struct tk_args {
+    void *p[TK_MAX_OPERANDS];      /* inputs, then outputs; an output that nobody reads is NULL */
+    uint8_t type[TK_MAX_OPERANDS]; /* tk_dtype of each operand */
+    tk_dim dim[26];                /* by letter of the signature: dim['n' - 'a'] (case folded) */
+    tk_attr attr;
+    const tk_batch *batch;
+    void *scratch; /* 64-byte aligned, shared by the threads, as large as the row's scratch function says */
+    tk_pool *pool; /* for tk_pool_sync inside a kernel; NULL when alone */
+    int ith, nth;
+} tk_args;
+typedef void tk_kernel(const tk_args *a);
+/* Bytes of scratch for one call at these sizes; see kernels.def */
+typedef size_t tk_scratch(const tk_dim dim[26], int nth);
+#define TK_DIM(a, letter) ((a)->dim[(letter) - 'a'].n)
+
+/* ---- conventions shared by kernels ---------------------------------------------------------------------
+ *
+ * Matrices are dense, row major, dims in the order of the signature. A weight w:nk is n rows of k, in the
+ * layout of its dtype (base/formats.def), n rounded up to the format's group.
+ *
+ * KV cache (operands ck, cv of kvput and attn_paged), dtype T = F32, F16, BF16 or Q8_0, per page P, head g:
+ *   ck  [P][g][S/16][D][16]   16 keys side by side: a score needs no horizontal sum
+ *   cv  [P][g][S][D]
+ * Q8_0 holds the same bytes in total (34 for 32 numbers); how they lie is private to those kernels.
+ * Slot of a token: page * page_size + offset in the page. Slot < 0 (padding) is not written.
+ *
+ * Attention (attn for training, attn_paged for serving) visits keys in blocks of TK_KEY_BLOCK counted from
+ * key 0 of the sequence, so that both give the same bits for a float32 cache, whatever the page size. */
+#define TK_KEY_BLOCK 64
+
+/* rope: attr.i[0] */
+enum { TK_ROPE_HALF, TK_ROPE_PAIRS }; /* (i, i + z) as Hugging Face; (2i, 2i + 1) as Meta and GGUF's llama */
+/* act: attr.i[0] */
+enum { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU };
+#endif
