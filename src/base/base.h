@@ -92,7 +92,7 @@ tk_status tk_mkdirs(const char *path); /* like mkdir -p */
  * kernel. A [rows, cols] matrix takes ceil(rows/group) * ceil(cols/block) * bytes bytes. Plain formats
  * have group 1; a packed one interleaves `group` rows. Rows of formats.def, in this order. */
 typedef enum tk_dtype {
-#define TK_FORMAT(name, text, block, group, bytes, unpack, pack) TK_##name,
+#define TK_FORMAT(name, text, block, group, bytes, stem, access) TK_##name,
 #include "base/formats.def"
 #undef TK_FORMAT
     TK_DTYPES,
@@ -108,6 +108,12 @@ typedef struct tk_format {
     void (*pack)(void *m, const float *src, int64_t rows, int64_t cols, int64_t row);
 } tk_format;
 extern const tk_format tk_formats[TK_DTYPES];
+/* What formats.c and formats_packed.c define for the rows (those that a row's access leaves out do not exist) */
+#define TK_FORMAT(name, text, block, group, bytes, stem, access)                                             \
+    void tk__unpack_##stem(float *dst, const void *m, int64_t rows, int64_t cols, int64_t row);              \
+    void tk__pack_##stem(void *m, const float *src, int64_t rows, int64_t cols, int64_t row);
+#include "base/formats.def"
+#undef TK_FORMAT
 /* Bytes of a [rows, cols] matrix, overflow-checked: false when it does not fit or cols % block != 0 for
  * formats with block > 1 and group 1 (file formats have no ragged rows). */
 bool tk_format_size(tk_dtype t, int64_t rows, int64_t cols, size_t *bytes);
