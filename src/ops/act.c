@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Elementwise ops. act: silu a s(a); GELU by tanh (Hendrycks and Gimpel 2016) a (1 + t) / 2 with
+ * t = tanh(sqrt(2/pi) (a + 0.044715 a^3)); GELU by erf a Phi(a); ReLU. swiglu (Shazeer 2020): silu(a) b.
+ * add: z = x + y. accum adds into its second operand, zero clears one; both write their storage in place. */
+#ifndef real
+#define REF_SOURCE "ops/act.c"
+#include "ops/ref.h"
+#else
+
+#define SQRT_2_PI (real)0.79788456080286535588
+#define SQRT_HALF (real)0.70710678118654752440
+#define INV_SQRT_2PI (real)0.39894228040143267794
+#define CUBIC (real)0.044715
+
+/* 1 / (1 + e^-a) without overflow of the exponential */
+static real ref(sigmoid)(real a) {
+    const real e = exp(-fabs(a));
+    return a >= 0 ? 1 / (1 + e) : e / (1 + e);
+}
+
+static real ref(activate)(int which, real a) {
+    switch (which) {
+    case TK_ACT_SILU: return a * ref(sigmoid)(a);
+    case TK_ACT_GELU_TANH: return a / 2 * (1 + tanh(SQRT_2_PI * (a + CUBIC * a * a * a)));
+    case TK_ACT_GELU_ERF: return a / 2 * (1 + erf(a * SQRT_HALF));
+    default: return a < 0 ? 0 : a; /* NaN stays */
+    }
+}
+
+static real ref(slope)(int which, real a) {
+    const real s = ref(sigmoid)(a), t = tanh(SQRT_2_PI * (a + CUBIC * a * a * a));
+    switch (which) {
+    case TK_ACT_SILU: return s * (1 + a * (1 - s));
+    case TK_ACT_GELU_TANH: return (1 + t) / 2 + a / 2 * (1 - t * t) * SQRT_2_PI * (1 + 3 * CUBIC * a * a);
+    case TK_ACT_GELU_ERF: return (1 + erf(a * SQRT_HALF)) / 2 + a * INV_SQRT_2PI * exp(-a * a / 2);
+    default: return a < 0 ? 0 : a > 0 ? 1 : a; /* 0 at 0; NaN stays */
+    }
+}
+
+void ref(act)(const tk_args *a) {
+    const real *x = a->p[0];
+    real *y = a->p[1];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) y[i] = ref(activate)(a->attr.i[0], x[i]);
+}
+
+/* dy a -> da */
+void ref(act_adj1)(const tk_args *a) {
+    const real *dy = a->p[0], *x = a->p[1];
+    real *dx = a->p[2];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) dx[i] = dy[i] * ref(slope)(a->attr.i[0], x[i]);
+}
+
+void ref(swiglu)(const tk_args *a) {
+    const real *gate = a->p[0], *up = a->p[1];
+    real *y = a->p[2];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) y[i] = ref(activate)(TK_ACT_SILU, gate[i]) * up[i];
+}
+
+/* dy a b -> da db */
+void ref(swiglu_adj1)(const tk_args *a) {
+    const real *dy = a->p[0], *gate = a->p[1], *up = a->p[2];
+    real *dgate = a->p[3], *dup = a->p[4];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) {
+        if (dgate) dgate[i] = dy[i] * up[i] * ref(slope)(TK_ACT_SILU, gate[i]);
+        if (dup) dup[i] = dy[i] * ref(activate)(TK_ACT_SILU, gate[i]);
+    }
+}
+
+void ref(add)(const tk_args *a) {
+    const real *x = a->p[0], *y = a->p[1];
+    real *z = a->p[2];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) z[i] = x[i] + y[i];
+}
+
+/* x a -> a2 */
+void ref(accum)(const tk_args *a) {
+    const real *x = a->p[0], *old = a->p[1];
+    real *sum = a->p[2];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) sum[i] = old[i] + x[i];
+}
+
+/* a -> a2 */
+void ref(zero)(const tk_args *a) { memset(a->p[1], 0, (size_t)TK_DIM(a, 'n') * sizeof(real)); }
+
+#undef SQRT_2_PI
+#undef SQRT_HALF
+#undef INV_SQRT_2PI
+#undef CUBIC
+#endif
