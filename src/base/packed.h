@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How packed matrices lie in memory. Private to base/formats_packed.c and the kernels that read panels.
+ *
+ * A panel is 16 rows side by side, so that one 64-byte load gives something of each row and a product
+ * needs no horizontal sum. Panels follow each other; rows after the last hold zeros.
+ *
+ *   P_F32   [k][16] float32                       P_F16  [k][16] float16
+ *   P_BF16  [k/2][16][2] bfloat16: the low halves of 16 words are one k, the high halves the next
+ *
+ * Quantized panels keep the file's numbers, losslessly. Four consecutive k of a row are one dword, as the
+ * integer dot product instructions want them; 16 dwords (one a row) are a line of 64 bytes. Everything
+ * comes in whole lines and in the order of k: a panel is one forward stream.
+ *
+ *   P_Q8_0  64 k: lines [16] of bytes q + 128, then f16 d[2][16]
+ *   P_Q4_0  64 k: two blocks of lines [4] of nibbles, then f16 d[2][16]. A block's low nibbles are its k
+ *           0-15, its high nibbles 16-31 (as in the file)
+ *   P_Q4_1  32 k: lines [4] of nibbles, f16 d[16], f16 m[16]
+ *   P_Q4_K  256 k: lines [4][8] of nibbles (pair c: low nibbles are sub-block 2 c, high ones 2 c + 1), f16
+ *           d[16], f16 dmin[16], u8 scale[8][16], u8 min[8][16]. The six-bit numbers take a byte each: 2.8 %
+ *           more than the file for a decoding of three instructions
+ *   P_Q6_K  256 k: lines [2][2][8] of low nibbles, lines [2][8] of bit pairs, i8 scale[16][16], f16 d[16],
+ *           32 unused bytes. Of each half, run z (32 k) has its nibbles in lines [z % 2], low for z < 2, and
+ *           its top bits at bit 2 z of the pairs (as in the file) */
+#ifndef TK_PACKED_H
+#define TK_PACKED_H
+#include "base/base.h"
+
+enum { TK_PANEL = 16, TK_LINE = 64, TK_K32 = 32 };
+
+/* 32 activations as integers: x = d q. The integer products work on unsigned weights q + z, so a block's
+ * sum starts at -z sum(q): c128, c8 and, per 16 values, c32. s = d sum(q) is what a block minimum multiplies.
+ */
+typedef struct tk_a8 {
+    int8_t q[32]; /* -127..127; -128 never occurs in finite blocks */
+    float d, s;
+    int32_t c128, c8, c32[2];
+    int32_t unused[2];
+} tk_a8;
+_Static_assert(sizeof(tk_a8) == 64, "one cache line a block");
+
+/* Quantizes one block: d = max |x| / 127, q = round half even(x / d). Blocks below 1e-30 become zeros; a NaN
+ * or infinity makes d one. The one definition of these integers: faster tiers give the same bytes. */
+void tk__a8_block(tk_a8 *dst, const float *src, int n);
+
+/* Where block `b` (32 k) of a quantized panel has its integers: value 4 j + i of row r is
+ *     (q[64 j + 4 r + i] >> shift & mask) | (top[64 j + 4 r + i] >> top_shift & 3) << 4, less `zero`.
+ * With `fold`, lines j >= 4 do not exist: those values are in the high nibbles of line j - 4. */
+typedef struct tk_pblock {
+    const uint8_t *q, *top;
+    int shift, mask, top_shift, zero;
+    bool fold;
+} tk_pblock;
+tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b);
+/* x = scale (q - zero) + add for values 16 half .. 16 half + 15 of block b; row r of the panel */
+void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, float *scale, float *add);
+/* Bytes of one panel of `cols` columns */
+static inline size_t tk__panel_bytes(tk_dtype t, int64_t cols) {
+    const tk_format *f = &tk_formats[t];
+    return (size_t)tk_ceil_div(cols, f->block) * (size_t)f->bytes;
+}
+#endif

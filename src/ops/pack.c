@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pack: a weight from its file's order into panels of 16 rows (base/packed.h). It runs once, at load, where a
+ * user waits for the first token; so nothing is unpacked: every layout is the file's own bytes with the 16
+ * rows interleaved, and packing is a transposition of dwords at the speed of page faults. */
+#include "base/packed.h"
+#include "ops/ops.h"
+
+/* n lines: dword i of each row's bytes, with `flip` applied */
+static void lines(uint8_t *dst, const uint8_t *const src[16], size_t offset, int64_t n, uint32_t flip) {
+    for (int64_t i = 0; i < n; i++, dst += TK_LINE) {
+        uint32_t line[16];
+        for (int r = 0; r < 16; r++) line[r] = tk_le32(src[r] + offset + i * 4) ^ flip;
+        memcpy(dst, line, sizeof line);
+    }
+}
+
+/* The 16-bit number at `offset` of each row, 32 bytes */
+static void halves(uint8_t *dst, const uint8_t *const src[16], size_t offset) {
+    uint16_t line[16];
+    for (int r = 0; r < 16; r++) line[r] = tk_le16(src[r] + offset);
+    memcpy(dst, line, sizeof line);
+}
+
+static void pack_q4_k(uint8_t *dst, const uint8_t *const src[16]) {
+    lines(dst, src, 16, 32, 0);
+    halves(dst + 2048, src, 0), halves(dst + 2080, src, 2);
+    uint8_t *scale = dst + 2112, *min = dst + 2240;
+    for (int r = 0; r < 16; r++) {
+        const uint8_t *s = src[r] + 4;
+        for (int j = 0; j < 4; j++) {
+            scale[j * 16 + r] = s[j] & 63, min[j * 16 + r] = s[j + 4] & 63;
+            scale[(j + 4) * 16 + r] = (uint8_t)((s[j + 8] & 15) | s[j] >> 6 << 4);
+            min[(j + 4) * 16 + r] = (uint8_t)(s[j + 8] >> 4 | s[j + 4] >> 6 << 4);
+        }
+    }
+}
+
+static void pack_q6_k(uint8_t *dst, const uint8_t *const src[16]) {
+    lines(dst, src, 0, 48, 0); /* nibbles, then bit pairs, as they lie in the file */
+    for (int r = 0; r < 16; r++)
+        for (int j = 0; j < 16; j++) dst[3072 + j * 16 + r] = src[r][192 + j];
+    halves(dst + 3328, src, 208);
+    memset(dst + 3360, 0, 32);
+}
+
+/* One file block of 16 rows */
+static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16], int64_t b) {
+    uint8_t *p;
+    switch (t) {
+    case TK_Q8_0:
+        p = panel + b / 2 * 1088;
+        lines(p + b % 2 * 512, src, 2, 8, 0x80808080u);
+        halves(p + 1024 + b % 2 * 32, src, 0);
+        break;
+    case TK_Q4_0:
+        p = panel + b / 2 * 576;
+        lines(p + b % 2 * 256, src, 2, 4, 0);
+        halves(p + 512 + b % 2 * 32, src, 0);
+        break;
+    case TK_Q4_1:
+        p = panel + b * 320;
+        lines(p, src, 4, 4, 0);
+        halves(p + 256, src, 0), halves(p + 288, src, 2);
+        break;
+    case TK_Q4_K: pack_q4_k(panel + b * 2368, src); break;
+    default: pack_q6_k(panel + b * 3392, src); break;
+    }
+}
+
+/* Rows of plain numbers; `cols` need not be a multiple of anything */
+static void pack_plain(tk_dtype t, uint8_t *panel, const uint8_t *const src[16], int64_t cols) {
+    if (t == TK_F32) {
+        lines(panel, src, 0, cols, 0);
+    } else if (t == TK_BF16) {
+        lines(panel, src, 0, cols / 2, 0);
+        if (cols % 2) {
+            uint32_t line[16];
+            for (int r = 0; r < 16; r++) line[r] = tk_le16(src[r] + (cols - 1) * 2);
+            memcpy(panel + cols / 2 * TK_LINE, line, sizeof line);
+        }
+    } else {
+        for (int64_t k = 0; k < cols; k++) halves(panel + k * 32, src, (size_t)k * 2);
+    }
+}
+
+void pack_panels(const tk_args *a) {
+    const tk_dtype t = a->type[0], to = a->type[1];
+    const int64_t n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'), blocks = k / tk_formats[t].block;
+    const bool plain = tk_formats[t].block == 1;
+    const size_t step = (size_t)tk_formats[t].bytes, panel_bytes = tk__panel_bytes(to, k);
+    static const uint8_t zeros[256];
+    int64_t from, end;
+    tk_split(n, TK_PANEL, a->ith, a->nth, &from, &end);
+    for (int64_t row = from; row < end; row += TK_PANEL) {
+        uint8_t *panel = (uint8_t *)a->p[1] + (size_t)(row / TK_PANEL) * panel_bytes;
+        const uint8_t *src[16];
+        const int64_t live = TK_MIN(n - row, (int64_t)TK_PANEL);
+        const uint8_t *base = (const uint8_t *)a->p[0] + (size_t)(row * blocks) * step;
+        /* rows past the end: any bytes do for plain numbers (the last row again), zero scales for blocks */
+        for (int64_t r = 0; r < 16; r++)
+            src[r] = r < live || plain ? base + (size_t)(TK_MIN(r, live - 1) * blocks) * step : zeros;
+        if (plain) {
+            pack_plain(t, panel, src, k);
+            continue;
+        }
+        for (int64_t b = 0; b < blocks; b++) {
+            pack_block(t, panel, src, b);
+            for (int64_t r = 0; r < live; r++) src[r] += step;
+        }
+        if ((t == TK_Q8_0 || t == TK_Q4_0) && blocks % 2) { /* the half of the last 64 k that nobody reads */
+            size_t lines_bytes = panel_bytes / (size_t)tk_ceil_div(blocks, 2) - 64;
+            uint8_t *last = panel + panel_bytes - lines_bytes - 64;
+            memset(last + lines_bytes / 2, 0, lines_bytes / 2), memset(last + lines_bytes + 32, 0, 32);
+        }
+    }
+}
