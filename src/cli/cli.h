@@ -147,6 +147,12 @@ bool cli_ask(const char *question, bool standard);
 void cli_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void cli_print_error(const char *command, bool verbose);
 
+/* ---- models (cmd_hub.c) ------------------------------------------------------------------------------ */
+
+/* The path of a MODEL word: a path, or a pulled model's name; on a terminal it offers to pull what is
+ * missing. The caller frees *path. */
+tk_status cli_model(const char *name, char **path);
+
 /* ---- commands ----------------------------------------------------------------------------------------- */
 
 #define COMMAND(id, name, usage, help, min_pos, max_pos)                                                     \

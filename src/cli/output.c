@@ -184,7 +184,8 @@ void cli_progress_draw(void *arg, const char *what, uint64_t done, uint64_t tota
             fputc((double)i * (double)total < (double)done * bar ? '#' : '.', stderr);
         fputc(']', stderr);
     }
-    fprintf(stderr, " %s%s", tail, end ? "\n" : " ");
+    int drawn = shown + (bar >= 5 && total ? bar + 3 : 0) + 1 + n;
+    fprintf(stderr, " %s%*s%s", tail, TK_MAX(columns - 1 - drawn, 0), "", end ? "\n" : "");
     if (end) p->open = false;
     fflush(stderr);
 }
