@@ -36,6 +36,28 @@ typedef enum tk_status {
  * until the thread's next failing call. */
 const char *tk_error(void);
 
+/* ---- sampling ------------------------------------------------------------------------------------- */
+
+/* How the next token is drawn from the logits; docs/SAMPLING.md is the exact standard. */
+typedef struct tk_logit_bias {
+    int32_t token;
+    float value; /* added to the token's logit; -INFINITY bans it */
+} tk_logit_bias;
+typedef struct tk_sampling {
+    float temp;              /* 0: always the most probable token */
+    int32_t top_k;           /* keep the k most probable; 0: all */
+    float top_p;             /* keep the fewest whose probabilities reach p; 1: all */
+    float min_p;             /* keep those of at least p times the highest probability; 0: all */
+    float repeat_penalty;    /* over prompt and answer; 1: none */
+    float presence_penalty;  /* over the answer; 0: none */
+    float frequency_penalty; /* over the answer, times the count; 0: none */
+    uint64_t seed;
+    const tk_logit_bias *bias;
+    size_t bias_count;
+} tk_sampling;
+/* temperature 0.8, top-k 40, top-p 0.95, nothing else, seed 0 */
+tk_sampling tk_sampling_defaults(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From logits to text: sampling, stop strings, the engine that runs a model step by step. */
+#ifndef TK_INFER_H
+#define TK_INFER_H
+#include "base/base.h"
+
+/* ---- sampling (sample.c, samplers.def; the standard is docs/SAMPLING.md) ------------------------------ */
+
+/* One sampler serves one sequence: it remembers which tokens were seen. All memory is taken by new, as
+ * much as the parameters need (a few KB with top-k and no penalties; 9 to 24 bytes a vocabulary entry else).
+ */
+typedef struct tk_sampler tk_sampler;
+
+/* TK_E_USAGE with the parameter's name and range when one is outside it. vocab > 0. */
+tk_status tk_sampling_check(const tk_sampling *p, int32_t vocab);
+/* Checks, and copies what p points to. */
+tk_status tk_sampler_new(tk_sampler **out, const tk_sampling *p, int32_t vocab);
+void tk_sampler_free(tk_sampler *s);
+/* Forgets all tokens seen. */
+void tk_sampler_reset(tk_sampler *s);
+/* Tokens of the prompt, and of the answer, as they come. Ids outside the vocabulary are ignored. */
+void tk_sampler_see_prompt(tk_sampler *s, const int32_t *ids, size_t n);
+void tk_sampler_see_answer(tk_sampler *s, int32_t id);
+/* Draws the token for index `position` of the sequence (the begin token has index 0) from logits[vocab],
+ * which stay as they are. A function of parameters, tokens seen, logits and position only. Fails only when
+ * no logit is a number above -INFINITY. Does not see the token it returns: tell it by see_answer. */
+tk_status tk_sampler_pick(tk_sampler *s, const float *logits, uint64_t position, int32_t *id);
+
+/* log softmax(logits)[id] in a fixed order of sums; NaN logits count as -INFINITY. */
+double tk_logprob(const float *logits, int32_t vocab, int32_t id);
+/* The index of the largest logit, the lowest one among equals; -1 if none is above -INFINITY. */
+int32_t tk_argmax(const float *logits, int32_t vocab);
+
+/* ---- stop strings (stop.c) ------------------------------------------------------------------------------
+ */
+
+/* Watches text that arrives in pieces for the first of several strings. Holds back exactly the longest end
+ * of the text so far that may begin a stop string, so never more than the longest string less one byte; the
+ * result does not depend on how the text is cut into pieces. When the pieces are whole UTF-8 characters, so
+ * is what comes out. */
+typedef struct tk_stop tk_stop;
+
+enum { TK_STOP_MAX_STRINGS = 64, TK_STOP_MAX_BYTES = 4096 };
+/* Copies the strings. n may be 0. Refuses empty strings, invalid UTF-8 and more than the limits above. */
+tk_status tk_stop_new(tk_stop **out, const char *const *strings, size_t n);
+void tk_stop_free(tk_stop *s);
+void tk_stop_reset(tk_stop *s);
+/* Takes n bytes of text and appends to `out` what surely lies before any stop string. True once a stop string
+ * is complete: it and what follows are dropped, as is all further text until reset. Of several, the one that
+ * ends first counts; of those that end together, the longest. */
+bool tk_stop_push(tk_stop *s, const char *text, size_t n, tk_buf *out);
+/* The text has ended: appends what was held back. */
+void tk_stop_finish(tk_stop *s, tk_buf *out);
+/* Which string was found, by its index in `strings`; -1: none */
+int tk_stop_found(const tk_stop *s);
+#endif
