@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel table as data: rows of kernels.def, and the references of refs.def by op and adjoint. */
+#include "core/core.h"
+
+/* prototypes */
+#define KERNEL(op, backend, needs, act, weight, out, scratch, f, a1, a2, a3)                                 \
+    tk_kernel f, a1, a2, a3;                                                                                 \
+    tk_scratch scratch;
+#include "core/kernels.def"
+#undef KERNEL
+#define REF(name, adjoints) REF_##adjoints(name)
+#define REF_0(n) tk_kernel n##_ref_f32, n##_ref_f64;
+#define REF_1(n) REF_0(n) tk_kernel n##_adj1_ref_f32, n##_adj1_ref_f64;
+#define REF_2(n) REF_1(n) tk_kernel n##_adj2_ref_f32, n##_adj2_ref_f64;
+#define REF_3(n) REF_2(n) tk_kernel n##_adj3_ref_f32, n##_adj3_ref_f64;
+#include "ops/refs.def"
+#undef REF
+#undef REF_0
+#undef REF_1
+#undef REF_2
+#undef REF_3
+
+/* never called: they stand for "no such function" and become NULL below */
+void NONE(const tk_args *a) { (void)a; }
+size_t NO_SCRATCH(const tk_dim dim[26], int nth) { return (void)dim, (void)nth, 0; }
+
+#define TK_ANY TK_NODTYPE
+const tk_kernel_row tk_kernels[] = {
+#define KERNEL(op, backend, needs, act, weight, out, scratch, f, a1, a2, a3)                                 \
+    { #f, TK_OP_##op, needs, TK_##act, TK_##weight, TK_##out, scratch, { f, a1, a2, a3 }, { #f, #a1, #a2, #a3 } },
+#include "core/kernels.def"
+#undef KERNEL
+    { "", TK_OPS, 0, TK_ANY, TK_ANY, TK_ANY, NO_SCRATCH, { NONE, NONE, NONE, NONE }, { "", "", "", "" } },
+};
+const int tk_nkernels = (int)TK_COUNT(tk_kernels) - 1;
+
+tk_kernel *tk_row_kernel(const tk_kernel_row *row, int adj) { return row->fn[adj] == NONE ? NULL : row->fn[adj]; }
+
+static const struct { int op; tk_kernel *f32[1 + TK_MAX_ADJOINTS], *f64[1 + TK_MAX_ADJOINTS]; } refs[] = {
+#define REF(name, adjoints) { TK_OP_##name, REF_##adjoints(name, f32), REF_##adjoints(name, f64) },
+#define REF_0(n, t) { n##_ref_##t }
+#define REF_1(n, t) { n##_ref_##t, n##_adj1_ref_##t }
+#define REF_2(n, t) { n##_ref_##t, n##_adj1_ref_##t, n##_adj2_ref_##t }
+#define REF_3(n, t) { n##_ref_##t, n##_adj1_ref_##t, n##_adj2_ref_##t, n##_adj3_ref_##t }
+#include "ops/refs.def"
+#undef REF
+};
+
+tk_kernel *tk_ref_kernel(int op, int adj, tk_dtype real) {
+    for (size_t i = 0; i < TK_COUNT(refs); i++)
+        if (refs[i].op == op) return real == TK_F64 ? refs[i].f64[adj] : refs[i].f32[adj];
+    return NULL;
+}
