@@ -65,6 +65,7 @@ typedef struct tk_value {
     uint8_t dtype, kind;
     uint8_t split;        /* the first `split` dims count rows, the others make one row of the dtype's layout */
     bool output;          /* read from outside after the step */
+    bool mapped;          /* a weight whose bytes lie in somebody else's memory: none in the arena */
     int8_t cut[TK_AXES];
     tk_id store;          /* the first version of this storage; itself for most */
     tk_id like;           /* accumulators: the optimizer state whose cut they take at the update; else -1 */
@@ -85,6 +86,7 @@ typedef struct tk_record {
     tk_id arg[TK_MAX_OPERANDS];
     tk_attr attr;
     int32_t clone_of; /* id of the original's first output when this is a recomputed clone, else -1 */
+    size_t scratch;   /* offset in WORK, by plan */
 } tk_record;
 
 /* What the outside knows a value by: a role of the model and a layer (-1: none) */
@@ -115,7 +117,8 @@ typedef struct tk_program {
     int layer, when; /* stamped on emitted records */
     bool trainable; /* weights change: what depends on them alone runs in phase changed */
     tk_counts counts;
-    size_t arena_bytes[TK_ARENAS], live_bound; /* by plan */
+    size_t arena_bytes[TK_ARENAS], live_bound; /* by plan; WORK includes SAVED */
+    int plan_threads;
 } tk_program;
 
 void tk_prog_init(tk_program *p, tk_dtype real);
@@ -148,6 +151,8 @@ tk_status tk__bind_letters(const tk_program *p, const tk_record *r, bool outputs
 void tk__value_rows(const tk_program *p, const tk_value *v, int64_t *rows, int64_t *cols); /* local */
 int64_t tk__local(const tk_program *p, const tk_value *v, int dim); /* local size of a dim */
 const tk_sig *tk__sig(const tk_record *r);
+/* {n, first, N} of every letter of r, at the planned sizes, for the rank at `at` (NULL: rank 0 everywhere) */
+void tk__record_dims(const tk_program *p, const tk_record *r, const int *at, tk_dim dim[26]);
 
 /* ---- passes ------------------------------------------------------------------------------------------------- */
 
@@ -164,8 +169,9 @@ tk_status tk_choose(tk_program *p, unsigned cpu, bool reference);
 enum { TK_HOIST_MERGE = 1, TK_HOIST_PHASE = 2, TK_HOIST_ALL = 3 };
 tk_status tk_hoist(tk_program *p, int what);
 tk_status tk_fuse(tk_program *p, unsigned cpu);
-/* micro_batches: forwards in flight before their backwards (slots of SAVED). reuse: share storage. */
-tk_status tk_plan(tk_program *p, bool reuse);
+/* Gives every value its arena, offset and bytes. reuse: values whose lives do not meet share storage. SAVED is
+ * the part of WORK that crosses from forward to backward; both lie in one block. */
+tk_status tk_plan(tk_program *p, bool reuse, int threads);
 /* A readable listing, one record a line */
 void tk_dump(const tk_program *p, tk_buf *out);
 
@@ -182,7 +188,8 @@ typedef struct tk_kernel_row {
 } tk_kernel_row;
 extern const tk_kernel_row tk_kernels[];
 extern const int tk_nkernels;
-tk_kernel *tk_ref_kernel(int op, int adj, tk_dtype real);
+tk_kernel *tk_row_kernel(const tk_kernel_row *row, int adj); /* NULL where the row says NONE */
+tk_kernel *tk_ref_kernel(int op, int adj, tk_dtype real);    /* NULL for collectives */
 
 /* Collectives between the ranks of a mesh; implementations live in src/comm. The tensor is
  * [outer][n][tail] locally; a gather or scatter works along the middle. Ranks are summed in rank order. */

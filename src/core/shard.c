@@ -184,7 +184,6 @@ static void axis_rule(const shard *s, const tk_record *r, const tk_binding *b, i
         else if (i >= r->nin && letter) cut[i] = (int8_t)(TK_PARTIAL + sig->o[i].merge);
         else cut[i] = TK_WHOLE;
     }
-    if (r->op == TK_OP_once && (r->attr.i[0] >> a & 1)) cut[1] = TK_PARTIAL + TK_SUM;
 }
 
 /* The accumulator's cut at the update is its optimizer state's; PARTIAL is resolved to that before anything. */
@@ -222,8 +221,13 @@ static tk_status shard_record(shard *s, tk_record r) {
     tk_program *p = s->p;
     tk_id original[TK_MAX_OPERANDS];
     s->layer = r.layer, s->when = r.when;
+    if (r.op == TK_OP_zero) { /* clears whatever the accumulator holds, PARTIAL or not */
+        memcpy(p->values[r.arg[1]].cut, p->values[r.arg[0]].cut, TK_AXES);
+        tk__record(p, r);
+        return tk_prog_check(p);
+    }
     for (int i = 0; i < r.nin; i++) r.arg[i] = current(s, r.arg[i]);
-    if (r.when == TK_UPDATE && r.op != TK_OP_zero) resolve_accumulators(s, &r);
+    if (r.when == TK_UPDATE) resolve_accumulators(s, &r);
     TK_TRY(tk_prog_check(p));
     memcpy(original, r.arg, sizeof original);
     tk_binding b;
@@ -243,7 +247,7 @@ static tk_status shard_record(shard *s, tk_record r) {
         for (int a = 0; a < p->mesh.axes; a++) v->cut[a] = cut[a][i];
         if (stateful) {
             tk_id in = r.arg[i - r.nout];
-            if (r.op == TK_OP_accum) memcpy(p->values[in].cut, v->cut, TK_AXES), memcpy(v->cut, p->values[in].cut, TK_AXES);
+            if (r.op == TK_OP_accum) memcpy(p->values[in].cut, v->cut, TK_AXES); /* it holds what it is given */
             v->store = p->values[in].store, v->kind = p->values[in].kind;
         }
         TK_TRY(check_even(p, v));
@@ -265,10 +269,10 @@ static tk_status shard_record(shard *s, tk_record r) {
 static void home_cut(tk_program *p, tk_value *v, int zero_axis) {
     for (int a = 0; a < p->mesh.axes; a++) {
         v->cut[a] = TK_WHOLE;
-        for (int d = 0; v->dim[d]; d++)
+        for (int d = 0; v->dim[d] && p->mesh.axis[a].size > 1; d++)
             if (v->cut[a] == TK_WHOLE && strchr(p->mesh.axis[a].letters, v->dim[d])) v->cut[a] = (int8_t)d;
     }
-    if (zero_axis < 0 || v->kind != TK_STATEFUL || v->like < 0) return;
+    if (zero_axis < 0 || p->mesh.axis[zero_axis].size == 1 || v->kind != TK_STATEFUL || v->like < 0) return;
     for (int d = 0; v->dim[d] && v->cut[zero_axis] == TK_WHOLE; d++)
         if (tk__local(p, v, d) % p->mesh.axis[zero_axis].size == 0) v->cut[zero_axis] = (int8_t)d;
 }

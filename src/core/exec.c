@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bind and run. Bind writes every address and size once, into one block of arguments per thread; a step is then
+ * a walk over function pointers. All threads walk together; they meet only where a step touches memory that a
+ * step since the last meeting wrote (or writes what one reads), which is worked out here from addresses. */
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "core/core.h"
+
+#define MAX_VARYING 4
+
+typedef struct step {
+    tk_kernel *fn;   /* NULL: a collective */
+    int record;
+    bool sync;       /* meet before this step */
+    bool alone;      /* references run on thread 0 only */
+    int nvarying;    /* letters whose size follows t or o */
+    struct { int8_t letter; char by; int64_t factor; } varying[MAX_VARYING];
+} step;
+
+struct tk_exec {
+    const tk_program *p;
+    tk_pool *pool;
+    tk_comm *comm;
+    int threads;
+    bool null;
+    char *arena[TK_ARENAS];
+    size_t mapped[TK_ARENAS];
+    const void **outside; /* by value: memory of somebody else, or NULL */
+    step *steps;
+    int first[TK_PHASES + 1], nsteps;
+    tk_args *args; /* [threads][nsteps] */
+    int64_t size[128]; /* current sizes of t and o */
+    int64_t stamp, *seen; /* sizes changed at `stamp`; per thread: the stamp its arguments are at */
+    bool bound;
+};
+
+/* ---- sizes ---------------------------------------------------------------------------------------------- */
+
+static int64_t first_index(const tk_program *p, const tk_value *v, int dim, const int *at) {
+    int64_t first = 0, n = p->size[(unsigned char)v->dim[dim] & 127];
+    for (int a = 0; at && a < p->mesh.axes; a++)
+        if (v->cut[a] == dim) n /= p->mesh.axis[a].size, first += n * at[a];
+    return first;
+}
+
+void tk__record_dims(const tk_program *p, const tk_record *r, const int *at, tk_dim dim[26]) {
+    memset(dim, 0, 26 * sizeof *dim);
+    tk_binding b;
+    if ((tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice || tk__bind_letters(p, r, true, &b) != TK_OK) return;
+    const tk_sig *sig = tk__sig(r);
+    for (int i = 0; i < r->nin + r->nout; i++) {
+        const tk_value *v = &p->values[r->arg[i]];
+        int d = 0;
+        for (int l = 0; sig->o[i].letters[l]; l++) {
+            int letter = sig->o[i].letters[l] - 'a', run = (int)strlen(b.run[letter]);
+            tk_dim *out = &dim[letter];
+            out->n = 1, out->first = 0;
+            for (int k = 0; k < run; k++) out->n *= tk__local(p, v, d + k);
+            out->N = out->n;
+            if (run == 1) out->first = first_index(p, v, d, at), out->N = p->N[(unsigned char)v->dim[d] & 127];
+            d += run;
+        }
+    }
+}
+
+/* Records how the letters of a step follow t and o. */
+static void find_varying(const tk_exec *e, const tk_record *r, const tk_dim *dim, step *s) {
+    tk_binding b;
+    if ((tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice || tk__bind_letters(e->p, r, true, &b) != TK_OK) return;
+    for (int l = 0; l < 26 && s->nvarying < MAX_VARYING; l++)
+        for (const char *by = "to"; *by; by++)
+            if (strchr(b.run[l], *by)) {
+                int64_t planned = e->p->size[(unsigned char)*by];
+                s->varying[s->nvarying].letter = (int8_t)l;
+                s->varying[s->nvarying].by = *by;
+                s->varying[s->nvarying++].factor = dim[l].n / TK_MAX(planned, 1) ? dim[l].n / planned : 1;
+            }
+}
+
+/* ---- bind ------------------------------------------------------------------------------------------------ */
+
+static void *address(const tk_exec *e, tk_id id) {
+    const tk_value *v = &e->p->values[e->p->values[id].store];
+    if (e->outside[e->p->values[id].store]) return (void *)e->outside[e->p->values[id].store];
+    if (v->arena == TK_ARENAS || v->mapped || e->null) return NULL;
+    tk_arena_id arena = v->arena == TK_A_SAVED ? TK_A_WORK : (tk_arena_id)v->arena;
+    return e->arena[arena] ? e->arena[arena] + v->offset : NULL;
+}
+
+static tk_status map_arenas(tk_exec *e) {
+    for (int a = 0; a < TK_ARENAS; a++) {
+        size_t n = e->p->arena_bytes[a];
+        if (!n || a == TK_A_SAVED || e->null) continue;
+        n = tk_align(n + 4096, (size_t)2 << 20); /* vector kernels may read, never write, a little past an end */
+        void *m = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (m == MAP_FAILED)
+            return TK_FAIL(TK_E_NOMEM, "not enough memory\n%zu MB were asked for at once\nlower --ctx or use a smaller model", n >> 20);
+        if (a == TK_A_WEIGHTS || a == TK_A_WORK) madvise(m, n, MADV_HUGEPAGE);
+        e->arena[a] = m, e->mapped[a] = n;
+    }
+    return TK_OK;
+}
+
+typedef struct touch { const char *from, *to; bool write; } touch;
+
+/* Must the threads meet before a step with these touches, given those since the last meeting? */
+static bool conflict(const touch *past, int npast, const touch *now, int nnow) {
+    for (int i = 0; i < nnow; i++)
+        for (int k = 0; k < npast; k++)
+            if ((past[k].write || now[i].write) && past[k].from < now[i].to && now[i].from < past[k].to) return true;
+    return false;
+}
+
+static int touches(const tk_exec *e, const tk_record *r, touch *out) {
+    int n = 0;
+    for (int i = 0; i < r->nin + r->nout; i++) {
+        const char *p = address(e, r->arg[i]);
+        if (p) out[n++] = (touch){ p, p + e->p->values[e->p->values[r->arg[i]].store].bytes, i >= r->nin };
+    }
+    if (r->kernel >= 0 && e->arena[TK_A_WORK]) {
+        tk_dim dim[26];
+        tk__record_dims(e->p, r, NULL, dim);
+        size_t bytes = tk_kernels[r->kernel].scratch(dim, e->threads);
+        const char *p = e->arena[TK_A_WORK] + r->scratch;
+        if (bytes) out[n++] = (touch){ p, p + bytes, true };
+    }
+    return n;
+}
+
+static tk_status bind_step(tk_exec *e, int at, int record) {
+    const tk_program *p = e->p;
+    const tk_record *r = &p->records[record];
+    bool comm = (tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice || r->op == TK_OP_once;
+    step *s = &e->steps[at];
+    *s = (step){ .record = record, .alone = r->kernel < 0 };
+    if (!comm) {
+        s->fn = r->kernel >= 0 ? tk_row_kernel(&tk_kernels[r->kernel], r->adj) : tk_ref_kernel(r->op, r->adj, p->real);
+        if (!s->fn) return TK_FAIL(TK_E_UNSUPPORTED, "no kernel for %s\nneither a row of the kernel table nor a reference serves it", tk_op_info(r->op)->name);
+    }
+    tk_args a = { .attr = r->attr };
+    tk__record_dims(p, r, e->comm ? e->comm->rank : NULL, a.dim);
+    find_varying(e, r, a.dim, s);
+    for (int i = 0; i < r->nin + r->nout; i++) {
+        a.p[i] = address(e, r->arg[i]);
+        a.type[i] = p->values[r->arg[i]].dtype;
+    }
+    a.scratch = e->arena[TK_A_WORK] ? e->arena[TK_A_WORK] + r->scratch : NULL;
+    for (int t = 0; t < e->threads; t++) {
+        a.pool = s->alone ? NULL : e->pool, a.ith = t, a.nth = s->alone ? 1 : e->threads;
+        const tk_batch *batch = e->args[(size_t)t * (size_t)e->nsteps + (size_t)at].batch;
+        e->args[(size_t)t * (size_t)e->nsteps + (size_t)at] = a;
+        e->args[(size_t)t * (size_t)e->nsteps + (size_t)at].batch = batch;
+    }
+    return TK_OK;
+}
+
+/* Writes all addresses; again after tk_exec_point moved some. */
+static tk_status bind_all(tk_exec *e) {
+    enum { CAP = 256 };
+    touch past[CAP + TK_MAX_OPERANDS + 1];
+    int npast = 0;
+    for (int i = 0; i < e->nsteps; i++) {
+        touch now[TK_MAX_OPERANDS + 1];
+        TK_TRY(bind_step(e, i, e->steps[i].record));
+        const tk_record *r = &e->p->records[e->steps[i].record];
+        int n = touches(e, r, now);
+        bool comm = !e->steps[i].fn;
+        e->steps[i].sync = comm || npast + n > CAP || conflict(past, npast, now, n);
+        if (e->steps[i].sync) npast = 0;
+        memcpy(past + npast, now, (size_t)n * sizeof *now);
+        npast += n;
+        if (comm) past[npast++] = (touch){ NULL, (const char *)UINTPTR_MAX, true }; /* everybody waits for it */
+    }
+    e->bound = true;
+    e->stamp++;
+    return TK_OK;
+}
+
+tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm *comm, bool null) {
+    *out = NULL;
+    tk_exec *e = calloc(1, sizeof *e);
+    if (!e) return TK_FAIL(TK_E_NOMEM, "out of memory");
+    *e = (tk_exec){ .p = p, .pool = pool, .comm = comm, .threads = tk_pool_threads(pool), .null = null, .nsteps = p->nrecords };
+    e->steps = calloc((size_t)p->nrecords + 1, sizeof *e->steps);
+    e->args = calloc((size_t)e->threads * ((size_t)p->nrecords + 1), sizeof *e->args);
+    e->outside = calloc((size_t)p->nvalues, sizeof *e->outside);
+    e->seen = calloc((size_t)e->threads, sizeof *e->seen);
+    tk_status st = e->steps && e->args && e->outside && e->seen ? map_arenas(e) : TK_FAIL(TK_E_NOMEM, "out of memory");
+    int n = 0;
+    for (int phase = 0; phase < TK_PHASES && st == TK_OK; phase++) {
+        e->first[phase] = n;
+        for (int i = 0; i < p->nrecords; i++)
+            if (p->records[i].phase == phase) e->steps[n++].record = i;
+    }
+    e->first[TK_PHASES] = n;
+    for (const char *l = "to"; *l; l++) e->size[(int)*l] = p->size[(int)*l];
+    if (st == TK_OK) st = bind_all(e);
+    if (st != TK_OK) {
+        tk_exec_free(e);
+        return st;
+    }
+    *out = e;
+    return TK_OK;
+}
+
+void tk_exec_free(tk_exec *e) {
+    if (!e) return;
+    for (int a = 0; a < TK_ARENAS; a++)
+        if (e->arena[a]) munmap(e->arena[a], e->mapped[a]);
+    free(e->steps), free(e->args), free(e->outside), free(e->seen), free(e);
+}
+
+void tk_exec_point(tk_exec *e, tk_id id, const void *data) { e->outside[e->p->values[id].store] = data, e->bound = false; }
+
+void *tk_exec_data(tk_exec *e, tk_id id) { return id < 0 ? NULL : address(e, id); }
+
+void tk_exec_size(tk_exec *e, char letter, int64_t n) {
+    if (e->size[(int)letter] == n) return;
+    e->size[(int)letter] = n;
+    e->stamp++;
+}
+
+void tk_exec_batch(tk_exec *e, const tk_batch *b) {
+    for (size_t i = 0; i < (size_t)e->threads * (size_t)e->nsteps; i++) e->args[i].batch = b;
+}
+
+/* ---- run --------------------------------------------------------------------------------------------------- */
+
+static void follow_sizes(tk_exec *e, int thread) {
+    if (e->seen[thread] == e->stamp) return;
+    e->seen[thread] = e->stamp;
+    for (int i = 0; i < e->nsteps; i++) {
+        tk_args *a = &e->args[(size_t)thread * (size_t)e->nsteps + (size_t)i];
+        for (int v = 0; v < e->steps[i].nvarying; v++)
+            a->dim[e->steps[i].varying[v].letter].n = e->steps[i].varying[v].factor * e->size[(int)e->steps[i].varying[v].by];
+    }
+}
+
+static size_t element(int dtype) { return (size_t)tk_formats[dtype].bytes; }
+
+/* A collective, a slice or `once`, seen as [outer][n][tail] around the dim that is cut. */
+static void run_comm(tk_exec *e, const tk_record *r, const tk_args *a) {
+    const tk_program *p = e->p;
+    const tk_value *in = &p->values[r->arg[0]];
+    unsigned mask = (unsigned)r->attr.i[0];
+    int dim = r->attr.i[1];
+    int64_t shape[3] = { 1, 1, 1 };
+    for (int d = 0; in->dim[d]; d++) shape[d < dim ? 0 : d == dim ? 1 : 2] *= tk__local(p, in, d);
+    size_t bytes = (size_t)(shape[0] * shape[1] * shape[2]) * element(in->dtype);
+    int part = 0, parts = 1;
+    for (int x = 0; x < p->mesh.axes; x++)
+        if (mask >> x & 1) part = part * p->mesh.axis[x].size + (e->comm ? e->comm->rank[x] : 0), parts *= p->mesh.axis[x].size;
+    if (r->op == TK_OP_once) {
+        if (part == 0) memcpy(a->p[1], a->p[0], bytes);
+        else memset(a->p[1], 0, bytes);
+    } else if (r->op == TK_OP_slice) {
+        size_t row = (size_t)(shape[1] * shape[2]) * element(in->dtype), cut = row / (size_t)parts;
+        for (int64_t o = 0; o < shape[0]; o++)
+            memcpy((char *)a->p[1] + (size_t)o * cut, (const char *)a->p[0] + (size_t)o * row + (size_t)part * cut, cut);
+    } else if (e->comm) {
+        e->comm->run(e->comm, (tk_op)r->op, mask, (tk_merge)r->attr.i[2], a->p[0], a->p[1], shape, (tk_dtype)in->dtype);
+    } else {
+        memcpy(a->p[1], a->p[0], bytes);
+    }
+}
+
+typedef struct job { tk_exec *e; int from, to; } job;
+
+static void run_steps(void *arg, int ith, int nth) {
+    job *j = arg;
+    tk_exec *e = j->e;
+    (void)nth;
+    follow_sizes(e, ith);
+    tk_args *args = e->args + (size_t)ith * (size_t)e->nsteps;
+    for (int i = j->from; i < j->to; i++) {
+        const step *s = &e->steps[i];
+        if (s->sync) tk_pool_sync(e->pool, ith);
+        if (!s->fn) {
+            if (ith == 0) run_comm(e, &e->p->records[s->record], &args[i]);
+        } else if (!s->alone || ith == 0) {
+            s->fn(&args[i]);
+        }
+    }
+}
+
+static void run_range(tk_exec *e, int from, int to) {
+    if (e->null || from >= to) return;
+    if (!e->bound) bind_all(e);
+    job j = { e, from, to };
+    tk_pool_run(e->pool, run_steps, &j);
+}
+
+void tk_exec_run(tk_exec *e, int phase) { run_range(e, e->first[phase], e->first[phase + 1]); }
+
+void tk_exec_run_hook(tk_exec *e, int phase, tk_exec_hook *hook, void *arg) {
+    for (int i = e->first[phase]; i < e->first[phase + 1]; i++) {
+        double t = tk_now();
+        run_range(e, i, i + 1);
+        hook(arg, &e->p->records[e->steps[i].record], tk_now() - t);
+    }
+}
+
+/* ---- cost -------------------------------------------------------------------------------------------------- */
+
+void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *bytes) {
+    const tk_program *p = e->p;
+    const tk_opinfo *info = tk_op_info(r->op);
+    tk_dim dim[26];
+    step s = { 0 };
+    tk__record_dims(p, r, NULL, dim);
+    find_varying(e, r, dim, &s);
+    for (int v = 0; v < s.nvarying; v++) dim[s.varying[v].letter].n = s.varying[v].factor * e->size[(int)s.varying[v].by];
+    *flops = info->flops, *bytes = 0;
+    for (int l = 0; l < 26; l++)
+        if (dim[l].n && !(r->op == TK_OP_attn_paged && strchr("pstgrd", 'a' + l))) *flops *= (double)dim[l].n;
+    double scale[128];
+    for (int c = 0; c < 128; c++) scale[c] = p->size[c] ? (c == 't' || c == 'o' ? (double)e->size[c] / (double)p->size[c] : 1) : 1;
+    for (int i = 0; i < r->nin + r->nout; i++) {
+        const tk_value *v = &p->values[p->values[r->arg[i]].store];
+        double b = (double)v->bytes;
+        for (const char *c = v->dim; *c; c++) b *= scale[(unsigned char)*c & 127];
+        if (r->op == TK_OP_embed && i == 1) b *= (double)e->size['t'] / (double)TK_MAX(dim['v' - 'a'].n, 1);
+        if (v->kind == TK_STATEFUL && info->flags & TK_STATE) b = 0; /* kvput writes the step's rows only */
+        *bytes += r->op == TK_OP_attn_paged && v->kind == TK_STATEFUL ? 0 : b;
+    }
+    if (r->op != TK_OP_attn_paged || !e->nsteps || !e->args[0].batch) return;
+    const tk_batch *batch = e->args[0].batch; /* keys visited by each token; keys read once per sequence */
+    double visits = 0, keys = 0, d = (double)dim['d' - 'a'].n, g = (double)dim['g' - 'a'].n, rr = (double)dim['r' - 'a'].n;
+    for (int q = 0; q < batch->seqs; q++) {
+        double n = batch->start[q + 1] - batch->start[q], past = batch->past[q];
+        visits += n * past + n * (n + 1) / 2;
+        keys += past + n;
+    }
+    const tk_value *k = &p->values[r->arg[2]];
+    *flops = 4 * g * rr * d * visits;
+    *bytes += 2 * keys * g * d * element(k->dtype) / tk_formats[k->dtype].block;
+}

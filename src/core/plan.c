@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory, from the record list alone. A value lives from the record that makes it to the last that reads it,
+ * over the order load, changed, forward, backward, update. Long-lived things get places of their own; the
+ * rest share WORK: largest first, each at the lowest offset that is free for its whole life. */
+#include <stdlib.h>
+
+#include "core/core.h"
+
+#define ALIGN 64
+
+typedef struct life { /* of a value, or of a record's scratch */
+    int first, last;  /* times */
+    size_t bytes, offset;
+    tk_id id;         /* -1: scratch of `record` */
+    int record;
+} life;
+
+static int larger_first(const void *a, const void *b) {
+    const life *x = a, *y = b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+    return x->first != y->first ? (x->first > y->first ? 1 : -1) : (x->id > y->id) - (x->id < y->id);
+}
+
+static int lower_first(const void *a, const void *b) {
+    const life *x = *(life *const *)a, *y = *(life *const *)b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* Places each life at the lowest free offset; returns the height reached. `met` is room for n pointers. */
+static size_t place(life *lives, int n, bool reuse, life **met) {
+    size_t height = 0;
+    qsort(lives, (size_t)n, sizeof *lives, larger_first);
+    for (int i = 0; i < n; i++) {
+        int m = 0;
+        for (int k = 0; k < i; k++)
+            if (!reuse || (lives[k].first <= lives[i].last && lives[i].first <= lives[k].last)) met[m++] = &lives[k];
+        qsort(met, (size_t)m, sizeof *met, lower_first);
+        size_t at = 0;
+        for (int k = 0; k < m; k++) {
+            if (met[k]->offset >= at + lives[i].bytes) break;
+            at = TK_MAX(at, met[k]->offset + met[k]->bytes);
+        }
+        lives[i].offset = at;
+        height = TK_MAX(height, at + lives[i].bytes);
+    }
+    return height;
+}
+
+/* The most bytes alive at one time: no plan can be smaller. */
+static size_t live_bound(const life *lives, int n, int times, size_t *delta) {
+    memset(delta, 0, (size_t)(times + 1) * sizeof *delta);
+    for (int i = 0; i < n; i++) delta[lives[i].first] += lives[i].bytes, delta[lives[i].last + 1] -= lives[i].bytes;
+    size_t now = 0, most = 0;
+    for (int t = 0; t < times; t++) now += delta[t], most = TK_MAX(most, now);
+    return most;
+}
+
+static tk_status value_bytes(const tk_program *p, tk_value *v) {
+    int64_t rows, cols;
+    tk__value_rows(p, v, &rows, &cols);
+    if (!tk_format_size((tk_dtype)v->dtype, rows, cols, &v->bytes) || v->bytes > SIZE_MAX / 4)
+        return TK_FAIL(TK_E_UNSUPPORTED, "a value of %lld x %lld does not fit the format %s\nits rows are not whole blocks, or it is too large\n"
+                       "use another weight type", (long long)rows, (long long)cols, tk_formats[v->dtype].name);
+    v->bytes = tk_align(v->bytes, ALIGN);
+    return TK_OK;
+}
+
+/* Where a value lives, by what it is and the phase of the record that makes it (-1: nobody does). */
+static tk_arena_id arena_of(const tk_value *v, int phase, int last_phase) {
+    switch (v->kind) {
+    case TK_WEIGHT: case TK_CONST: return TK_A_WEIGHTS;
+    case TK_STATEFUL: case TK_ACCUMULATOR: return TK_A_STATE;
+    case TK_INPUT: return TK_A_IO;
+    default: break;
+    }
+    if (v->output) return TK_A_IO;
+    if (phase == TK_P_LOAD) return TK_A_WEIGHTS;
+    if (phase == TK_P_CHANGED) return TK_A_STATE;
+    return phase == TK_P_FORWARD && last_phase > TK_P_FORWARD ? TK_A_SAVED : TK_A_WORK;
+}
+
+/* Fills `lives` with what shares WORK, gives everything else its place; returns their number or -1. */
+static int collect(tk_program *p, const int *order, const int *made, const int *read, life *lives) {
+    int n = 0;
+    for (int i = 0; i < p->nvalues; i++) {
+        tk_value *v = &p->values[i];
+        if (v->store != i || (made[i] < 0 && read[i] < 0)) continue; /* a later version, or unused */
+        int phase = made[i] < 0 ? -1 : p->records[order[made[i]]].phase;
+        int last = read[i] < 0 ? phase : p->records[order[read[i]]].phase;
+        if (read[i] < 0 && !v->output && v->kind == TK_ACTIVATION) {
+            v->bytes = 0, v->arena = TK_ARENAS; /* nobody reads it: the kernel gets NULL */
+            continue;
+        }
+        if (value_bytes(p, v) != TK_OK) return -1;
+        v->arena = (uint8_t)arena_of(v, phase, last);
+        if (v->arena == TK_A_WORK || v->arena == TK_A_SAVED) {
+            lives[n++] = (life){ .first = made[i], .last = TK_MAX(read[i], made[i]), .bytes = v->bytes, .id = i };
+            if (v->arena == TK_A_SAVED) p->arena_bytes[TK_A_SAVED] += v->bytes;
+        } else if (!v->mapped) {
+            v->offset = p->arena_bytes[v->arena];
+            p->arena_bytes[v->arena] += v->bytes;
+        }
+    }
+    for (int t = 0; t < p->nrecords; t++) {
+        const tk_record *r = &p->records[order[t]];
+        if (r->kernel < 0) continue;
+        tk_dim dim[26];
+        tk__record_dims(p, r, NULL, dim);
+        size_t bytes = tk_kernels[r->kernel].scratch(dim, p->plan_threads);
+        if (bytes) lives[n++] = (life){ .first = t, .last = t, .bytes = tk_align(bytes, ALIGN), .id = -1, .record = order[t] };
+    }
+    return n;
+}
+
+tk_status tk_plan(tk_program *p, bool reuse, int threads) {
+    TK_TRY(tk_prog_check(p));
+    size_t nv = (size_t)p->nvalues, nr = (size_t)p->nrecords;
+    int *order = malloc((nr + 1) * sizeof *order), *made = malloc(nv * sizeof *made), *read = malloc(nv * sizeof *read);
+    life *lives = malloc((nv + nr) * sizeof *lives), **met = malloc((nv + nr) * sizeof *met);
+    size_t *delta = malloc((nr + 2) * sizeof *delta);
+    tk_status st = order && made && read && lives && met && delta ? TK_OK : TK_FAIL(TK_E_NOMEM, "out of memory");
+    memset(p->arena_bytes, 0, sizeof p->arena_bytes);
+    p->plan_threads = threads;
+    if (st == TK_OK) {
+        int times = 0;
+        for (int phase = 0; phase < TK_PHASES; phase++)
+            for (int i = 0; i < p->nrecords; i++)
+                if (p->records[i].phase == phase) order[times++] = i;
+        for (int i = 0; i < p->nvalues; i++) made[i] = read[i] = -1;
+        for (int t = 0; t < times; t++) {
+            const tk_record *r = &p->records[order[t]];
+            for (int k = 0; k < r->nin + r->nout; k++) {
+                tk_id store = p->values[r->arg[k]].store;
+                if (k >= r->nin && made[store] < 0 && p->values[store].kind == TK_ACTIVATION && store == r->arg[k]) made[store] = t;
+                else read[store] = t; /* a new version of old storage keeps it alive like a read */
+            }
+        }
+        int n = collect(p, order, made, read, lives);
+        if (n < 0) st = TK_E_UNSUPPORTED;
+        else {
+            p->live_bound = live_bound(lives, n, times, delta);
+            p->arena_bytes[TK_A_WORK] = place(lives, n, reuse, met);
+            for (int i = 0; i < n; i++)
+                if (lives[i].id >= 0) p->values[lives[i].id].offset = lives[i].offset;
+                else p->records[lives[i].record].scratch = lives[i].offset;
+        }
+    }
+    free(order), free(made), free(read), free(lives), free(met), free(delta);
+    return st;
+}
