@@ -62,7 +62,7 @@ static tk_status check_even(const tk_program *p, const tk_value *v) {
 static tk_id emit_move(shard *s, tk_id id, tk_op op, unsigned mask, int dim, int to, int merge) {
     tk_program *p = s->p;
     tk_value v = p->values[id];
-    for (int a = 0; a < p->mesh.axes; a++)
+    for (int a = 0; a < TK_AXES; a++)
         if (mask >> a & 1) v.cut[a] = (int8_t)to;
     v.store = v.name = v.like = -1, v.kind = TK_ACTIVATION, v.output = false;
     tk_status st = check_even(p, &v);
@@ -299,6 +299,7 @@ static tk_status finish_outputs(shard *s) {
 
 tk_status tk_shard(tk_program *p, const tk_mesh *mesh, int zero_axis) {
     TK_TRY(tk_prog_check(p));
+    if (mesh->axes > TK_AXES || zero_axis >= mesh->axes) return TK_FAIL(TK_E_INTERNAL, "a mesh has at most %d axes", TK_AXES);
     p->mesh = *mesh;
     for (int n = 0; n < p->nnames; n++)
         if (!p->values[p->names[n].id].output) home_cut(p, &p->values[p->names[n].id], zero_axis);

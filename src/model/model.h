@@ -6,6 +6,7 @@
 #ifndef TK_MODEL_H
 #define TK_MODEL_H
 #include "base/base.h"
+#include "ops/ops.h" /* tk_act, tk_rope_style: attributes of ops */
 
 typedef struct tk_tokenizer tk_tokenizer; /* text/text.h */
 
@@ -19,11 +20,7 @@ typedef enum tk_arch {
 } tk_arch;
 const char *tk_arch_name(tk_arch a); /* "llama" */
 
-typedef enum tk_act { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU, TK_ACTS } tk_act;
 typedef enum tk_norm { TK_NORM_RMS, TK_NORM_LAYER } tk_norm;
-/* Which elements of a head rotate together: HALF pairs i with i + dims/2 (Hugging Face, NeoX), INTERLEAVED
- * pairs 2i with 2i + 1 (llama2.c; GGUF files of the llama family, whose q and k rows lie permuted for it). */
-typedef enum tk_rope_style { TK_ROPE_HALF, TK_ROPE_INTERLEAVED } tk_rope_style;
 typedef enum tk_rope_scaling { TK_ROPE_NONE, TK_ROPE_LINEAR, TK_ROPE_LLAMA3, TK_ROPE_YARN } tk_rope_scaling;
 
 typedef struct tk_rope {

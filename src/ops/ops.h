@@ -62,8 +62,9 @@ typedef size_t tk_scratch(const tk_dim dim[26], int nth);
  * key 0 of the sequence, so that both give the same bits for a float32 cache, whatever the page size. */
 #define TK_KEY_BLOCK 64
 
-/* rope: attr.i[0] */
-enum { TK_ROPE_HALF, TK_ROPE_PAIRS }; /* (i, i + z) as Hugging Face; (2i, 2i + 1) as Meta and GGUF's llama */
-/* act: attr.i[0] */
-enum { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU };
+/* rope, attr.i[0]: which elements of a head rotate together. HALF: i and i + z (Hugging Face, NeoX);
+ * INTERLEAVED: 2i and 2i + 1 (llama2.c; GGUF's llama family, whose q and k rows lie permuted for it). */
+typedef enum tk_rope_style { TK_ROPE_HALF, TK_ROPE_INTERLEAVED, TK_ROPE_PAIRS = TK_ROPE_INTERLEAVED } tk_rope_style;
+/* act, attr.i[0] */
+typedef enum tk_act { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU, TK_ACTS } tk_act;
 #endif
