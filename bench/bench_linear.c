@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Speed of every linear row of kernels.def that this machine can run, and its share of the limits, which are
+ * measured in the same process: reading memory with all threads, and the unit's peak (int8 dot products or
+ * float32 fused multiply-adds in registers).
+ *     bench_linear [--threads N] [--filter TEXT] [--shape N,K] [--tokens T]
+ * The weights of a one-token run are walked through copies of 256 MiB in all, so they come from memory. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/packed.h"
+#include "ops/ops.h"
+
+#define KERNEL(op, backend, needs, act, weight, out, scratch, forward, a1, a2, a3) tk_kernel forward;
+#include "core/kernels.def"
+#undef KERNEL
+enum { TK_ANY = TK_NODTYPE };
+typedef struct row {
+    const char *op, *name;
+    unsigned needs;
+    int act, weight;
+    tk_kernel *fn;
+} row;
+static const row rows[] = {
+#define KERNEL(op, backend, needs, act, weight, out, scratch, forward, a1, a2, a3)                           \
+    { #op, #forward, needs, TK_##act, TK_##weight, forward },
+#include "core/kernels.def"
+#undef KERNEL
+};
+
+static tk_pool *pool;
+static int threads = 2;
+
+static void *memory(size_t n) {
+    void *p = aligned_alloc(2 << 20, tk_align(n, 2 << 20));
+    if (!p) exit(1);
+    memset(p, 0, n);
+    return p;
+}
+
+/* ---- limits ---- */
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+/* Twelve independent chains of one instruction; operations a pass */
+#define PEAK(name, target_list, type, op, ops)                                                               \
+    __attribute__((target(target_list))) static double name(int64_t passes) {                                \
+        type s[12];                                                                                          \
+        memset(s, 0, sizeof s);                                                                              \
+        type a = s[0], b = s[1];                                                                             \
+        for (int64_t i = 0; i < passes; i++) {                                                               \
+            _Pragma("GCC unroll 12") for (int j = 0; j < 12; j++) __asm__(op : "+v"(s[j]) : "v"(a), "v"(b)); \
+        }                                                                                                    \
+        volatile type sink = s[0];                                                                           \
+        (void)sink;                                                                                          \
+        return 12.0 * (double)passes * ops;                                                                  \
+    }
+PEAK(int8_avx512, "avx512f", __m512i, "vpdpbusd %2, %1, %0", 128)
+PEAK(f32_avx512, "avx512f", __m512, "vfmadd231ps %2, %1, %0", 32)
+PEAK(int8_avx2, "avx2", __m256i, "vpmaddubsw %2, %1, %0", 64)
+PEAK(f32_avx2, "avx2,fma", __m256, "vfmadd231ps %2, %1, %0", 16)
+#endif
+
+typedef struct limit { double (*fn)(int64_t); const uint8_t *buffer; size_t bytes; double done[64]; } limit;
+
+static void peak_job(void *arg, int ith, int nth) {
+    limit *l = arg;
+    (void)nth;
+    l->done[ith] = l->fn(200000);
+}
+static double peak(double (*fn)(int64_t)) {
+    limit l = { .fn = fn };
+    double best = 0;
+    for (int i = 0; i < 9; i++) {
+        double t = tk_now(), sum = 0;
+        tk_pool_run(pool, peak_job, &l);
+        t = tk_now() - t;
+        for (int j = 0; j < threads; j++) sum += l.done[j];
+        best = TK_MAX(best, sum / t);
+    }
+    return best;
+}
+
+static void read_job(void *arg, int ith, int nth) {
+    limit *l = arg;
+    int64_t from, end;
+    tk_split((int64_t)l->bytes, 4096, ith, nth, &from, &end);
+    typedef uint64_t v8 __attribute__((vector_size(64), aligned(64)));
+    v8 sum = { 0 };
+    for (int64_t i = from; i < end; i += 64) {
+        __builtin_prefetch(l->buffer + i + 4096);
+        sum += *(const v8 *)(l->buffer + i);
+    }
+    l->done[ith] = (double)sum[0];
+}
+
+/* ---- rows ---- */
+
+typedef struct job { const row *r; tk_args a; } job;
+static void linear_job(void *arg, int ith, int nth) {
+    tk_args a = ((job *)arg)->a;
+    a.ith = ith, a.nth = nth;
+    ((job *)arg)->r->fn(&a);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static uint8_t *weights;
+enum { POOL_BYTES = 256 << 20 };
+
+static void bench(const row *r, int64_t n, int64_t k, int64_t t, double bandwidth, double unit) {
+    size_t bytes, act_bytes;
+    if (!tk_format_size((tk_dtype)r->weight, n, k, &bytes) || bytes > POOL_BYTES) return;
+    if (!tk_format_size((tk_dtype)r->act, t, k, &act_bytes)) return;
+    float *x = memory((size_t)(t * k) * 4), *y = memory((size_t)(t * n) * 4);
+    uint8_t *act = memory(act_bytes);
+    for (int64_t i = 0; i < t * k; i++) x[i] = (float)(i * 37 % 101 - 50) / 50;
+    for (int64_t i = 0; i < t; i++) tk_formats[r->act].pack(act, x + i * k, t, k, i);
+    const int64_t copies = (int64_t)(POOL_BYTES / tk_align(bytes, 4096));
+    job j = { r, { .p = { act, weights, y }, .type = { (uint8_t)r->act, (uint8_t)r->weight, TK_F32 } } };
+    j.a.dim['t' - 'a'].n = t, j.a.dim['n' - 'a'].n = n, j.a.dim['k' - 'a'].n = k;
+    const double ops = 2.0 * (double)n * (double)k * (double)t;
+    double samples[15];
+    int64_t calls = (int64_t)TK_MIN((t == 1 ? 3e8 : 4e9) / ops + 1, 2000.0), at = 0;
+    for (int s = 0; s < (int)TK_COUNT(samples); s++) {
+        double start = tk_now();
+        for (int64_t c = 0; c < calls; c++, at++) {
+            j.a.p[1] = weights + (size_t)(at % copies) * tk_align(bytes, 4096);
+            tk_pool_run(pool, linear_job, &j);
+        }
+        samples[s] = (tk_now() - start) / (double)calls;
+    }
+    qsort(samples, TK_COUNT(samples), sizeof *samples, by_value);
+    const double best = samples[0], mid = samples[TK_COUNT(samples) / 2];
+    printf("%-22s %-7s n%-6d k%-5d t%-4d best %9.1f us  median %9.1f us  %6.1f GB/s (%3.0f %%)  %7.1f GOP/s (%3.0f %%)\n",
+           r->name, tk_formats[r->weight].name, (int)n, (int)k, (int)t, best * 1e6, mid * 1e6,
+           (double)bytes / best / 1e9, 100 * (double)bytes / best / bandwidth, ops / best / 1e9,
+           100 * ops / best / unit);
+    fflush(stdout);
+    free(x), free(y), free(act);
+}
+
+int main(int argc, char **argv) {
+    const char *filter = "";
+    int64_t n = 0, k = 0, t = 0;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--threads")) threads = atoi(argv[i + 1]);
+        if (!strcmp(argv[i], "--filter")) filter = argv[i + 1];
+        if (!strcmp(argv[i], "--tokens")) t = atoll(argv[i + 1]);
+        if (!strcmp(argv[i], "--shape")) n = strtoll(argv[i + 1], NULL, 10), k = atoll(strchr(argv[i + 1], ',') + 1);
+    }
+    if (tk_pool_new(&pool, threads, true) != TK_OK) return 1;
+    weights = memory(POOL_BYTES);
+    limit read = { .buffer = weights, .bytes = POOL_BYTES };
+    double bandwidth = 0, int8 = 1, f32 = 1;
+    for (int i = 0; i < 9; i++) {
+        double start = tk_now();
+        tk_pool_run(pool, read_job, &read);
+        bandwidth = TK_MAX(bandwidth, POOL_BYTES / (tk_now() - start));
+    }
+#if defined(__x86_64__)
+    const bool wide = tk_cpu_features() & TK_CPU_AVX512;
+    if (tk_cpu_features() & TK_CPU_AVX2) int8 = peak(wide ? int8_avx512 : int8_avx2), f32 = peak(wide ? f32_avx512 : f32_avx2);
+#endif
+    printf("limits with %d threads: memory %.1f GB/s, int8 %.0f GOP/s, float32 %.0f GFLOP/s\n", threads, bandwidth / 1e9,
+           int8 / 1e9, f32 / 1e9);
+    static const int64_t shapes[][2] = { { 576, 576 }, { 1536, 576 }, { 576, 1536 }, { 2048, 2048 }, { 8192, 2048 }, { 2048, 8192 } };
+    static const int64_t tokens[] = { 1, 8, 512 };
+    for (size_t i = 0; i < TK_COUNT(rows); i++) {
+        if (strcmp(rows[i].op, "linear") || !strstr(rows[i].name, filter)) continue;
+        if ((tk_cpu_features() & rows[i].needs) != rows[i].needs) continue;
+        for (size_t s = 0; s < (n ? 1 : TK_COUNT(shapes)); s++)
+            for (size_t m = 0; m < (t ? 1 : TK_COUNT(tokens)); m++)
+                bench(&rows[i], n ? n : shapes[s][0], n ? k : shapes[s][1], t ? t : tokens[m], bandwidth,
+                      rows[i].act == TK_A8 ? int8 : f32);
+    }
+    tk_pool_free(pool);
+    free(weights);
+    return 0;
+}

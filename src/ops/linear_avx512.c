@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linear with AVX-512 and VNNI: the vectors of linear_tmpl.h are one register each. dpbusd takes unsigned
+ * bytes times signed ones, here weights times activations: the weights' offset comes back as a number per
+ * activation block, which costs no weight bytes, and the activations can be broadcast by the load. */
+#include <immintrin.h>
+
+typedef __m512 vf;
+typedef __m512i vi;
+#define vf_zero() _mm512_setzero_ps()
+#define vf_set1(x) _mm512_set1_ps(x)
+#define vf_load(p) _mm512_loadu_ps(p)
+#define vf_load_n(p, n) _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), p)
+#define vf_store_n(p, v, n) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n)) - 1), v)
+#define vf_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define vf_mul(a, b) _mm512_mul_ps(a, b)
+#define vf_neg(a) _mm512_sub_ps(_mm512_setzero_ps(), a)
+#define vf_f16(p) _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
+#define vf_u8(p) _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(p))))
+#define vf_s8(p) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(p))))
+#define vf_int(a) _mm512_cvtepi32_ps(a)
+#define vi_zero() _mm512_setzero_si512()
+#define vi_set1(x) _mm512_set1_epi32(x)
+#define vi_load(p) _mm512_loadu_si512(p)
+#define vi_add(a, b) _mm512_add_epi32(a, b)
+#define vi_and(a, b) _mm512_and_si512(a, b)
+#define vi_or(a, b) _mm512_or_si512(a, b)
+#define vi_srl(a, n) _mm512_srl_epi16(a, _mm_cvtsi32_si128(n))
+#define vi_sll32(a, n) _mm512_slli_epi32(a, n)
+#define vi_as_vf(a) _mm512_castsi512_ps(a)
+
+static inline __m512i dot_u4(__m512i sum, __m512i w, const signed char *x) {
+    int four;
+    __builtin_memcpy(&four, x, 4);
+    return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(four));
+}
+#define dot_u8 dot_u4
+#define DOT_U8_START(x) vi_set1((x)->c128)
+
+#include "ops/linear_tmpl.h"
+
+/* 32 rows by 6 tokens fill the registers: 12 sums, 12 block sums, weights and scales. Float tiles need only
+ * the sums: 32 by 12. */
+#define TILE(name, kind, type, mr, np)                                                                       \
+    static void name##_##np##x##mr(const tile *t) { tile_##kind(type, mr, np, t); }
+#define SINGLE(name, kind, type)                                                                             \
+    TILE(name, kind, type, 1, 1) TILE(name, kind, type, 2, 1) TILE(name, kind, type, 3, 1)                   \
+    TILE(name, kind, type, 4, 1) TILE(name, kind, type, 6, 1) TILE(name, kind, type, 8, 1)                   \
+    TILE(name, kind, type, 12, 1)
+#define SINGLE_TILES(name)                                                                                   \
+    { [1] = name##_1x1, [2] = name##_1x2, [3] = name##_1x3, [4] = name##_1x4, [6] = name##_1x6,               \
+      [8] = name##_1x8, [12] = name##_1x12 }
+#define INTEGER(name, type)                                                                                  \
+    SINGLE(name, integer, type)                                                                              \
+    TILE(name, integer, type, 1, 2) TILE(name, integer, type, 2, 2) TILE(name, integer, type, 4, 2)          \
+    TILE(name, integer, type, 5, 2) TILE(name, integer, type, 6, 2)                                          \
+    void linear_##name##_avx512(const tk_args *a) {                                                          \
+        static const scheme s = { .single = SINGLE_TILES(name), .most_single = 12,                           \
+            .wide = { [1] = name##_2x1, [2] = name##_2x2, [4] = name##_2x4, [5] = name##_2x5,                \
+                      [6] = name##_2x6 }, .most_wide = 6, .unit = 32, .chunk = 64, .hold = 400 << 10 };      \
+        multiply(a, &s);                                                                                     \
+    }
+#define FLOATING(name, type)                                                                                 \
+    SINGLE(name, float, type)                                                                                \
+    TILE(name, float, type, 1, 2) TILE(name, float, type, 4, 2) TILE(name, float, type, 8, 2)                \
+    TILE(name, float, type, 10, 2) TILE(name, float, type, 12, 2)                                            \
+    void linear_##name##_avx512(const tk_args *a) {                                                          \
+        static const scheme s = { .single = SINGLE_TILES(name), .most_single = 12,                           \
+            .wide = { [1] = name##_2x1, [4] = name##_2x4, [8] = name##_2x8, [10] = name##_2x10,              \
+                      [12] = name##_2x12 }, .most_wide = 12, .unit = 1, .chunk = 512, .hold = 400 << 10 };   \
+        multiply(a, &s);                                                                                     \
+    }
+FLOATING(f32, TK_P_F32)
+FLOATING(f16, TK_P_F16)
+FLOATING(bf16, TK_P_BF16)
+INTEGER(q8_0, TK_P_Q8_0)
+INTEGER(q4_0, TK_P_Q4_0)
+INTEGER(q4_1, TK_P_Q4_1)
+INTEGER(q4_k, TK_P_Q4_K)
+INTEGER(q6_k, TK_P_Q6_K)
