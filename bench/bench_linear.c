@@ -8,24 +8,9 @@
 #include <stdlib.h>
 
 #include "base/packed.h"
-#include "ops/ops.h"
+#include "core/core.h"
 
-#define KERNEL(op, backend, needs, act, weight, out, scratch, forward, a1, a2, a3) tk_kernel forward;
-#include "core/kernels.def"
-#undef KERNEL
-enum { TK_ANY = TK_NODTYPE };
-typedef struct row {
-    const char *op, *name;
-    unsigned needs;
-    int act, weight;
-    tk_kernel *fn;
-} row;
-static const row rows[] = {
-#define KERNEL(op, backend, needs, act, weight, out, scratch, forward, a1, a2, a3)                           \
-    { #op, #forward, needs, TK_##act, TK_##weight, forward },
-#include "core/kernels.def"
-#undef KERNEL
-};
+typedef tk_kernel_row row;
 
 static tk_pool *pool;
 static int threads = 2;
@@ -60,7 +45,12 @@ PEAK(int8_avx2, "avx2", __m256i, "vpmaddubsw %2, %1, %0", 64)
 PEAK(f32_avx2, "avx2,fma", __m256, "vfmadd231ps %2, %1, %0", 16)
 #endif
 
-typedef struct limit { double (*fn)(int64_t); const uint8_t *buffer; size_t bytes; double done[64]; } limit;
+typedef struct limit {
+    double (*fn)(int64_t);
+    const uint8_t *buffer;
+    size_t bytes;
+    double done[64];
+} limit;
 
 static void peak_job(void *arg, int ith, int nth) {
     limit *l = arg;
@@ -95,11 +85,14 @@ static void read_job(void *arg, int ith, int nth) {
 
 /* ---- rows ---- */
 
-typedef struct job { const row *r; tk_args a; } job;
+typedef struct job {
+    const row *r;
+    tk_args a;
+} job;
 static void linear_job(void *arg, int ith, int nth) {
     tk_args a = ((job *)arg)->a;
     a.ith = ith, a.nth = nth;
-    ((job *)arg)->r->fn(&a);
+    ((job *)arg)->r->fn[0](&a);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -134,7 +127,8 @@ static void bench(const row *r, int64_t n, int64_t k, int64_t t, double bandwidt
     }
     qsort(samples, TK_COUNT(samples), sizeof *samples, by_value);
     const double best = samples[0], mid = samples[TK_COUNT(samples) / 2];
-    printf("%-22s %-7s n%-6d k%-5d t%-4d best %9.1f us  median %9.1f us  %6.1f GB/s (%3.0f %%)  %7.1f GOP/s (%3.0f %%)\n",
+    printf("%-22s %-7s n%-6d k%-5d t%-4d best %9.1f us  median %9.1f us  %6.1f GB/s (%3.0f %%)  %7.1f GOP/s "
+           "(%3.0f %%)\n",
            r->name, tk_formats[r->weight].name, (int)n, (int)k, (int)t, best * 1e6, mid * 1e6,
            (double)bytes / best / 1e9, 100 * (double)bytes / best / bandwidth, ops / best / 1e9,
            100 * ops / best / unit);
@@ -149,7 +143,8 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "--threads")) threads = atoi(argv[i + 1]);
         if (!strcmp(argv[i], "--filter")) filter = argv[i + 1];
         if (!strcmp(argv[i], "--tokens")) t = atoll(argv[i + 1]);
-        if (!strcmp(argv[i], "--shape")) n = strtoll(argv[i + 1], NULL, 10), k = atoll(strchr(argv[i + 1], ',') + 1);
+        if (!strcmp(argv[i], "--shape"))
+            n = strtoll(argv[i + 1], NULL, 10), k = atoll(strchr(argv[i + 1], ',') + 1);
     }
     if (tk_pool_new(&pool, threads, true) != TK_OK) return 1;
     weights = memory(POOL_BYTES);
@@ -162,19 +157,21 @@ int main(int argc, char **argv) {
     }
 #if defined(__x86_64__)
     const bool wide = tk_cpu_features() & TK_CPU_AVX512;
-    if (tk_cpu_features() & TK_CPU_AVX2) int8 = peak(wide ? int8_avx512 : int8_avx2), f32 = peak(wide ? f32_avx512 : f32_avx2);
+    if (tk_cpu_features() & TK_CPU_AVX2)
+        int8 = peak(wide ? int8_avx512 : int8_avx2), f32 = peak(wide ? f32_avx512 : f32_avx2);
 #endif
-    printf("limits with %d threads: memory %.1f GB/s, int8 %.0f GOP/s, float32 %.0f GFLOP/s\n", threads, bandwidth / 1e9,
-           int8 / 1e9, f32 / 1e9);
-    static const int64_t shapes[][2] = { { 576, 576 }, { 1536, 576 }, { 576, 1536 }, { 2048, 2048 }, { 8192, 2048 }, { 2048, 8192 } };
+    printf("limits with %d threads: memory %.1f GB/s, int8 %.0f GOP/s, float32 %.0f GFLOP/s\n", threads,
+           bandwidth / 1e9, int8 / 1e9, f32 / 1e9);
+    static const int64_t shapes[][2] = { { 576, 576 },   { 1536, 576 },  { 576, 1536 },
+                                         { 2048, 2048 }, { 8192, 2048 }, { 2048, 8192 } };
     static const int64_t tokens[] = { 1, 8, 512 };
-    for (size_t i = 0; i < TK_COUNT(rows); i++) {
-        if (strcmp(rows[i].op, "linear") || !strstr(rows[i].name, filter)) continue;
-        if ((tk_cpu_features() & rows[i].needs) != rows[i].needs) continue;
+    for (size_t i = 0; (int)i < tk_nkernels; i++) {
+        if (tk_kernels[i].op != TK_OP_linear || !strstr(tk_kernels[i].name, filter)) continue;
+        if ((tk_cpu_features() & tk_kernels[i].needs) != tk_kernels[i].needs) continue;
         for (size_t s = 0; s < (n ? 1 : TK_COUNT(shapes)); s++)
             for (size_t m = 0; m < (t ? 1 : TK_COUNT(tokens)); m++)
-                bench(&rows[i], n ? n : shapes[s][0], n ? k : shapes[s][1], t ? t : tokens[m], bandwidth,
-                      rows[i].act == TK_A8 ? int8 : f32);
+                bench(&tk_kernels[i], n ? n : shapes[s][0], n ? k : shapes[s][1], t ? t : tokens[m],
+                      bandwidth, tk_kernels[i].act == TK_A8 ? int8 : f32);
     }
     tk_pool_free(pool);
     free(weights);

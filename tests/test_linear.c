@@ -9,25 +9,10 @@
 #include <cmocka.h>
 
 #include "base/packed.h"
-#include "ops/ops.h"
+#include "core/core.h"
 
-#define KERNEL(op, backend, needs, act, weight, out, scratch, forward, a1, a2, a3) tk_kernel forward;
-#include "core/kernels.def"
-#undef KERNEL
-void NONE(const tk_args *a) { (void)a; } /* the rows' word for no function; never called */
-enum { TK_ANY = TK_NODTYPE };
-typedef struct row {
-    const char *op, *name, *needs_name;
-    unsigned needs;
-    int act, weight, out;
-    tk_kernel *fn;
-} row;
-static const row rows[] = {
-#define KERNEL(op, backend, needs, act, weight, out, scratch, forward, a1, a2, a3)                           \
-    { #op, #forward, #needs, needs, TK_##act, TK_##weight, TK_##out, forward },
-#include "core/kernels.def"
-#undef KERNEL
-};
+typedef tk_kernel_row row;
+tk_kernel pack_panels, embed_lookup;
 
 /* A file format and its panels */
 static const tk_dtype pairs[][2] = {
@@ -178,14 +163,16 @@ static void quant_is_nearest(void **state) {
         assert_int_equal(want[b].c32[1], -32 * sum[1]);
         assert_true(want[b].s == want[b].d * (float)(sum[0] + sum[1]));
     }
-    for (size_t i = 0; i < TK_COUNT(rows); i++) {
-        if (strcmp(rows[i].op, "quant") || (tk_cpu_features() & rows[i].needs) != rows[i].needs) continue;
+    for (size_t i = 0; (int)i < tk_nkernels; i++) {
+        if (tk_kernels[i].op != TK_OP_quant ||
+            (tk_cpu_features() & tk_kernels[i].needs) != tk_kernels[i].needs)
+            continue;
         for (int nth = 1; nth < 4; nth++) {
             tk_a8 *got = block_of(sizeof want);
             tk_args a = { .p = { x, got }, .type = { TK_F32, TK_A8 } };
             a.dim['t' - 'a'].n = T, a.dim['k' - 'a'].n = K;
-            run(rows[i].fn, a, nth);
-            if (memcmp(got, want, sizeof want)) fail_msg("%s", rows[i].name);
+            run(tk_kernels[i].fn[0], a, nth);
+            if (memcmp(got, want, sizeof want)) fail_msg("%s", tk_kernels[i].name);
             free(got);
         }
     }
@@ -215,7 +202,7 @@ static float *product(const problem *p, const int *order, int64_t t, int nth) {
     tk_args a = { .p = { act, p->w, buffer + GUARD },
                   .type = { (uint8_t)p->r->act, (uint8_t)p->r->weight, TK_F32 } };
     a.dim['t' - 'a'].n = t, a.dim['n' - 'a'].n = p->n, a.dim['k' - 'a'].n = p->k;
-    run(p->r->fn, a, nth);
+    run(p->r->fn[0], a, nth);
     for (int i = 0; i < GUARD; i++)
         if (tk_f32_bits(buffer[i]) != ~0u || tk_f32_bits(buffer[GUARD + count + (size_t)i]) != ~0u)
             fail_msg("%s n%d k%d t%d wrote outside its output", p->r->name, (int)p->n, (int)p->k, (int)t);
@@ -302,16 +289,16 @@ static void linear_rows(void **state) {
     static const int64_t shape[][2] = { { 1, 32 },    { 15, 64 },  { 16, 96 }, { 17, 576 },  { 100, 32 },
                                         { 192, 96 },  { 33, 256 }, { 1, 512 }, { 100, 768 }, { 64, 2304 },
                                         { 40, 4352 }, { 17, 1 },   { 16, 7 },  { 31, 63 },   { 100, 513 } };
-    for (size_t i = 0; i < TK_COUNT(rows); i++) {
-        const row *r = &rows[i];
-        if (strcmp(r->op, "linear")) continue;
+    for (size_t i = 0; (int)i < tk_nkernels; i++) {
+        const row *r = &tk_kernels[i];
+        if (r->op != TK_OP_linear) continue;
         if ((tk_cpu_features() & r->needs) != r->needs) {
-            print_message("%s: skipped, this CPU lacks %s\n", r->name, r->needs_name);
+            print_message("%s: skipped, this CPU lacks it\n", r->name);
             continue;
         }
         tk_dtype file = TK_NODTYPE;
         for (size_t p = 0; p < TK_COUNT(pairs); p++)
-            if ((int)pairs[p][1] == r->weight) file = pairs[p][0];
+            if (pairs[p][1] == r->weight) file = pairs[p][0];
         assert_true(file != TK_NODTYPE);
         for (size_t s = 0; s < TK_COUNT(shape); s++) {
             if (shape[s][1] % tk_formats[file].block) continue;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linear for a vector instruction set: a file linear_TIER.c defines the vectors below, includes this, and gets
- * the products of all packed formats (base/packed.h).
+/* linear for a vector instruction set: a file linear_TIER.c defines the vectors below, includes this, and
+ * gets the products of all packed formats (base/packed.h).
  *
  * A tile is `np` panels of 16 rows times `mr` tokens whose sums stay in registers. It walks a run of k in
  * order: float formats add w x by one fused chain a result; integer formats sum 32 products exactly, then add
@@ -12,8 +12,8 @@
  *         vf_zero vf_set1 vf_load vf_load_n vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8 vf_int
  *         vi_zero vi_set1 vi_load vi_add vi_and vi_or vi_srl vi_sll32 vi_as_vf
  *         dot_u8 dot_u4   sums += products of four bytes: weights (any byte; at most 63) times activations
- *         DOT_U8_START    where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the 128
- *         ONE, MANY       panels in a tile of one token and of many */
+ *         DOT_U8_START    where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the
+ * 128 ONE, MANY       panels in a tile of one token and of many */
 #include "base/packed.h"
 #include "ops/ops.h"
 
@@ -109,9 +109,7 @@ INLINE void block_scales(const int type, const uint8_t *panel, size_t b, int hal
         *scale = vf_mul(vf_f16(p), vf_u8(p + 64 + b % 8 * 16));
         *low = vf_neg(vf_mul(vf_f16(p + 32), vf_u8(p + 192 + b % 8 * 16)));
         break;
-    default:
-        p += b / 8 * 3392 + 3072;
-        *scale = vf_mul(vf_f16(p + 256), vf_s8(p + (b % 8 * 2 + half) * 16));
+    default: p += b / 8 * 3392 + 3072; *scale = vf_mul(vf_f16(p + 256), vf_s8(p + (b % 8 * 2 + half) * 16));
     }
 }
 
@@ -148,7 +146,8 @@ INLINE void dot_line(const int type, const int mr, const int np, vi sum[][2], co
             else
                 sum[i][p] = dot_u4(sum[i][p], w[p], a + line * 4);
         }
-        if (fold) UNROLL for (int p = 0; p < np; p++) sum[i][p] = dot_u4(sum[i][p], high[p], a + 16 + line * 4);
+        if (fold)
+            UNROLL for (int p = 0; p < np; p++) sum[i][p] = dot_u4(sum[i][p], high[p], a + 16 + line * 4);
     }
 }
 
@@ -164,7 +163,8 @@ INLINE vi start(const int type, const tk_a8 *x, int half) {
 INLINE void tile_integer(const int type, const int mr, const int np, const tile *t) {
     const bool fold = type == TK_P_Q4_0 || type == TK_P_Q4_1, affine = type == TK_P_Q4_1 || type == TK_P_Q4_K;
     const int halves = type == TK_P_Q6_K ? 2 : 1, lines = fold || halves == 2 ? 4 : 8;
-    const int chains = mr * np <= 2 ? 2 : 1; /* few results: more sums, so that one need not wait for the last */
+    const int chains =
+        mr * np <= 2 ? 2 : 1; /* few results: more sums, so that one need not wait for the last */
     vf sum[16][2];
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int p = 0; p < np; p++) sum[i][p] = begin(t, i, p);
     for (size_t b = (size_t)t->from; b < (size_t)t->to; b++) {
@@ -202,8 +202,9 @@ enum { MOST = 12 };
 typedef struct scheme {
     tile_fn *single[MOST + 1], *wide[MOST + 1];
     int most_single, most_wide;
-    int unit;            /* k of one step of from .. to */
-    int64_t chunk, hold; /* of many tokens: steps a chunk, bytes of activations between two passes of weights */
+    int unit; /* k of one step of from .. to */
+    int64_t chunk,
+        hold; /* of many tokens: steps a chunk, bytes of activations between two passes of weights */
 } scheme;
 
 INLINE int64_t tile_tokens(tile_fn *const *tiles, int most, int64_t left) {
@@ -222,7 +223,8 @@ static void multiply(const tk_args *a, const scheme *s) {
     const size_t panel = tk__panel_bytes(type, k);
     const size_t x_step = a->type[0] == TK_A8 ? (size_t)steps * sizeof(tk_a8) : (size_t)k * 4;
     const int64_t chunk = few ? steps : s->chunk;
-    const int64_t block = TK_MAX(s->hold / (int64_t)(x_step / (size_t)steps * (size_t)TK_MIN(chunk, steps)), most);
+    const int64_t block =
+        TK_MAX(s->hold / (int64_t)(x_step / (size_t)steps * (size_t)TK_MIN(chunk, steps)), most);
     int64_t first, last;
     tk_split(n, 16 * np, a->ith, a->nth, &first, &last);
     for (int64_t from = 0; from < steps; from += chunk)
@@ -230,9 +232,13 @@ static void multiply(const tk_args *a, const scheme *s) {
             for (int64_t row = first; row < last; row += 16 * np) {
                 const uint8_t *w = (const uint8_t *)a->p[1] + (size_t)(row / 16) * panel;
                 const int64_t rest = n - row - 16, t1 = TK_MIN(t0 + block, tokens);
-                tile t = { .w = { w, rest > 0 ? w + panel : w }, .x_step = x_step,
-                           .from = from, .to = TK_MIN(from + chunk, steps), .y_step = n,
-                           .live = { (int)TK_MIN(n - row, (int64_t)16), (int)TK_MAX(TK_MIN(rest, (int64_t)16), (int64_t)0) } };
+                tile t = { .w = { w, rest > 0 ? w + panel : w },
+                           .x_step = x_step,
+                           .from = from,
+                           .to = TK_MIN(from + chunk, steps),
+                           .y_step = n,
+                           .live = { (int)TK_MIN(n - row, (int64_t)16),
+                                     (int)TK_MAX(TK_MIN(rest, (int64_t)16), (int64_t)0) } };
                 for (int64_t i = t0, size; i < t1; i += size) {
                     size = tile_tokens(tiles, most, t1 - i);
                     t.x = (const uint8_t *)a->p[0] + (size_t)i * x_step;
