@@ -15,9 +15,11 @@
 
 /* Fails with a message of up to three lines: what happened, why, what to do. Returns `code`.
  *     return TK_FAIL(TK_E_FORMAT, "%s: not a GGUF file\nit starts with %08x\ngive a .gguf file", path, magic); */
-#define TK_FAIL(code, ...) tk__fail((code), __FILE__, __LINE__, __VA_ARGS__)
+#define TK_FAIL(code, ...) tk__failed((code), tk__fail((code), __FILE__, __LINE__, __VA_ARGS__))
 tk_status tk__fail(tk_status code, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* The code again, where the compiler can see that it is a failure (else it warns of unset results). */
+static inline tk_status tk__failed(tk_status code, tk_status same) { return (void)same, code; }
 /* Forwards a failure to the caller, unchanged. */
 #define TK_TRY(expr)                                                                                         \
     do {                                                                                                     \

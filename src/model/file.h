@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside the model file readers only: the open file, and what gguf.c, safetensors.c, hf.c and llama2c.c share
+ * with modelfile.c. Builders and commands use model.h. */
+#ifndef TK_MODEL_FILE_H
+#define TK_MODEL_FILE_H
+#include <jansson.h>
+
+#include "model/model.h"
+#include "text/text.h"
+
+/* ---- names: a hash set over names that somebody else keeps ------------------------------------------- */
+
+typedef struct tk__names {
+    uint32_t *slot; /* index + 1; 0 = free */
+    uint64_t *hash;
+    size_t mask, n;
+} tk__names;
+/* Room for `capacity` names. */
+tk_status tk__names_init(tk__names *s, tk_arena *a, size_t capacity);
+/* The index of `name` or -1. name_of(ctx, i) gives the i-th name that was added. */
+typedef const char *(*tk__name_of)(const void *ctx, size_t i);
+int64_t tk__names_find(const tk__names *s, const char *name, tk__name_of name_of, const void *ctx);
+/* Adds the next name (index = number of names so far). The caller has looked that it is new. */
+void tk__names_add(tk__names *s, const char *name);
+
+/* ---- GGUF
+ * -------------------------------------------------------------------------------------------------- */
+
+enum {
+    TK__GGUF_U8,
+    TK__GGUF_I8,
+    TK__GGUF_U16,
+    TK__GGUF_I16,
+    TK__GGUF_U32,
+    TK__GGUF_I32,
+    TK__GGUF_F32,
+    TK__GGUF_BOOL,
+    TK__GGUF_STRING,
+    TK__GGUF_ARRAY,
+    TK__GGUF_U64,
+    TK__GGUF_I64,
+    TK__GGUF_F64,
+    TK__GGUF_TYPES
+};
+
+typedef struct tk__gguf_kv {
+    const char *key;
+    int type; /* for arrays that of the elements */
+    bool array;
+    uint64_t count;      /* of elements; 1 if not an array */
+    const uint8_t *data; /* the first element, in the map: checked to the last byte of the last element */
+} tk__gguf_kv;
+
+/* ---- the open file
+ * ------------------------------------------------------------------------------------------ */
+
+typedef enum tk__source { TK__HF, TK__GGUF, TK__LLAMA2C, TK__VOCAB_FILE, TK__SOURCES } tk__source;
+
+typedef struct tk__role_views { /* of one role: [n_layer] or [1]; entries with data NULL are absent */
+    tk_weight_view *view;
+} tk__role_views;
+
+enum {
+#define TK_ROLE(id, text, scope, rows, cols, when) TK__ROLE_##id,
+#define TK_WEIGHT(source, arch, role, name, parts, flags)
+#include "model/weights.def"
+#undef TK_ROLE
+#undef TK_WEIGHT
+    TK__ROLES
+};
+
+struct tk_modelfile {
+    tk_arena arena;
+    tk__source source;
+    const char *path, *format;
+    bool vocab_only;
+    tk_map *map; /* [n_maps]; fixed in place once tensors point at them */
+    int n_maps;
+    tk_tensor *tensor;
+    int n_tensors, cap_tensors;
+    tk__names tensor_names;
+    tk_meta *meta;
+    int n_meta, cap_meta;
+    tk__gguf_kv *kv;
+    size_t n_kv;
+    tk__names kv_names;
+    tk_config config;
+    bool has_config;
+    tk_gen_defaults gen;
+    const char *chat_template;
+    const char *special[4]; /* bos, eos, pad, unk */
+    const char *tokenizer_path;
+    tk_tokenizer *tokenizer;
+    tk__role_views weight[TK__ROLES];
+};
+
+/* A one-file reader gets the file mapped as f->map[0]. Each fills tensors, metadata, config and texts. */
+tk_status tk__gguf_open(tk_modelfile *f);
+tk_status tk__gguf_tokenizer(tk_modelfile *f, tk_tokenizer **out);
+tk_status tk__llama2c_open(tk_modelfile *f);
+tk_status tk__hf_open(tk_modelfile *f);
+tk_status tk__hf_vocab(tk_modelfile *f); /* a tokenizer.json, or a folder with one, without a model */
+/* The tensors of folder/model.safetensors or of the shards that its index names. */
+tk_status tk__safetensors_open(tk_modelfile *f);
+/* One safetensors file whose bytes are `map`: its tensors are appended to f. Public to the fuzzer. */
+tk_status tk__safetensors_read(tk_modelfile *f, const tk_map *map);
+
+/* Room for n more tensors in f->tensor; after the last one tk__tensors_index makes them findable by name
+ * and fails if a name occurs twice. */
+tk_status tk__tensors_reserve(tk_modelfile *f, size_t n);
+tk_status tk__tensors_index(tk_modelfile *f);
+const tk_tensor *tk__tensor_find(const tk_modelfile *f, const char *name);
+/* Adds one metadata row; value is shortened and made printable. */
+tk_status tk__meta_add(tk_modelfile *f, const char *key, const char *value, size_t n);
+/* Resolves every role of the config's family to its view(s), checking shapes and types. */
+tk_status tk__weights_bind(tk_modelfile *f);
+
+/* ---- config
+ * ------------------------------------------------------------------------------------------------- */
+
+typedef enum tk__kind { TK__NONE, TK__NULL, TK__BOOL, TK__INT, TK__REAL, TK__TEXT, TK__OTHER } tk__kind;
+typedef struct tk__value {
+    tk__kind kind;
+    int64_t i; /* BOOL, INT */
+    double r;  /* INT, REAL */
+    const char *s;
+} tk__value;
+/* Where config keys come from: a JSON object or GGUF keys. `name` is for messages ("config.json"). */
+typedef struct tk__keys {
+    const char *name;
+    bool gguf;
+    tk__value (*get)(const void *ctx, const char *key);
+    const void *ctx;
+} tk__keys;
+tk__value tk__json_value(const json_t *j);
+tk__value tk__json_get(const void *object, const char *key); /* the .get of a JSON object */
+/* Reads the rows of config_keys.def for c->arch, then derives and checks what depends on several keys. */
+tk_status tk__config_read(tk_config *c, const tk__keys *k);
+/* The parts of the config that are not simple keys. */
+tk_status tk__config_rope_json(tk_config *c, const json_t *config);
+tk_status tk__config_rope_gguf(tk_config *c, const tk__keys *k);
+/* Last checks, once all fields are set (and vocab is known). */
+tk_status tk__config_check(tk_config *c);
+tk_status tk__act_by_name(tk_act *out, const char *name);
+/* One number by key. TK_OK with *out untouched if the key is absent or null. */
+tk_status tk__key_real(const tk__keys *k, const char *key, double min, double max, float *out);
+tk_status tk__key_int(const tk__keys *k, const char *key, int64_t min, int64_t max, int *out);
+/* A JSON document from memory or file: duplicates refused, depth bounded; *out owned by the caller. */
+tk_status tk__json_parse(json_t **out, const char *text, size_t n, const char *name);
+tk_status tk__json_file(json_t **out, const char *path, size_t limit);
+#endif
