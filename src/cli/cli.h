@@ -107,6 +107,8 @@ tk_status cli_input(const cli_args *a, tk_buf *b);
 /* A whole file, or stdin when path is "-". */
 tk_status cli_read(const char *path, tk_buf *b);
 
+/* Text that is the answer: exactly those bytes; on a terminal also the line break that it may lack. */
+void cli_print_text(const char *text, size_t n);
 /* Prints `answer` and a newline to stdout and drops the reference. NULL fails: building it ran out of memory
  * or met a NaN; give those through cli_json_real. */
 tk_status cli_print_json(json_t *answer);

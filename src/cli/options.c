@@ -313,7 +313,7 @@ static void print_option(const cli_option *o, FILE *to) {
     const char *name = long_name(o);
     char left[80];
     int n = snprintf(left, sizeof left, "%.*s%s%s%s%s", (int)(name - o->name), name == o->name ? "" : o->name,
-                     name == o->name ? "   " : " ", name, o->kind == CLI_FLAG ? "" : " ",
+                     name == o->name ? "    " : " ", name, o->kind == CLI_FLAG ? "" : " ",
                      o->kind == CLI_FLAG ? "" : o->value);
     if (n > 31)
         fprintf(to, "  %s\n  %31s", left, "");

@@ -45,6 +45,11 @@ tk_status cli_input(const cli_args *a, tk_buf *b) {
     return tk_buf_check(b);
 }
 
+void cli_print_text(const char *text, size_t n) {
+    if (n) fwrite(text, 1, n, stdout);
+    if (cli_is_tty(stdout) && (!n || text[n - 1] != '\n')) putchar('\n');
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------------- */
 
 json_t *cli_json_real(double v) { return isfinite(v) ? json_real(v) : json_null(); }

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU backend, as the layers above see it. */
+#ifndef TK_CPU_H
+#define TK_CPU_H
+#include "base/base.h"
+
+/* ---- limits of this machine (measure.c) ---------------------------------------------------------------- */
+
+/* Bytes a second that the pool's threads read from memory together, each its own part of a buffer of
+ * `bytes` (rounded up; 0: four times the last-level cache, 256 MiB to 2 GiB, at most a quarter of the free
+ * memory): the best of `reps` passes, so a limit and no average. Takes 0.1 s or so for each GB. */
+tk_status tk_measure_read(tk_pool *pool, size_t bytes, int reps, double *bytes_per_second);
+/* Bytes of the last-level cache; 0 when the system does not tell. */
+size_t tk_cpu_cache(void);
+#endif

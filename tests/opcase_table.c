@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shapes at which every reference and every kernel row is tried. A new op needs at least one row here
+ * (test_refs says so). Sizes are small and odd, around the widths of vectors (8, 16), quantization blocks
+ * (32, 256), row panels (16) and key blocks (64); widths that are multiples of 256 let every weight format
+ * take part. A kernel that has a special path for some size adds a row that reaches it. */
+#include "opcase.h"
+
+#define CASE(op, dims, ...)                                                                                  \
+    {                                                                                                        \
+#op, dims, "", "", { __VA_ARGS__ }                                                                   \
+    }
+#define SPLIT(op, dims, split, past, ...)                                                                    \
+    {                                                                                                        \
+#op, dims, split, past, { __VA_ARGS__ }                                                              \
+    }
+#define F(...) .f = { __VA_ARGS__ }
+#define I(...) .i = { __VA_ARGS__ }
+
+const op_case op_cases[] = {
+    CASE(embed, "t5 v7 k6"),
+    CASE(embed, "t9 v4@3/9 k33"),
+    CASE(embed, "t7 v8@8/13 k96"),
+    CASE(embed, "t3 v40 k256"),
+
+    CASE(linear, "t1 n1 k1"),
+    CASE(linear, "t3 n5 k7"),
+    CASE(linear, "t1 n17 k32"),
+    CASE(linear, "t7 n16 k64"),
+    CASE(linear, "t4 n33 k96"),
+    CASE(linear, "t13 n40 k160"),
+    CASE(linear, "t1 n50 k256"),
+    CASE(linear, "t2 n24 k512"),
+    CASE(linear, "t6 n19 k576"),
+    CASE(linear, "t9 n34 k256"),
+    CASE(linear, "t37 n66 k768"),
+    CASE(linear, "t70 n20 k512"),
+
+    CASE(bias, "t1 n1"),
+    CASE(bias, "t5 n37"),
+    CASE(bias, "t3 n64"),
+
+    CASE(norm, "t1 k3", F(1e-5f)),
+    CASE(norm, "t3 k7", F(1e-6f)),
+    CASE(norm, "t5 k40", F(1e-5f)),
+    CASE(norm, "t2 k577", F(1e-5f)),
+    CASE(lnorm, "t1 k4", F(1e-5f)),
+    CASE(lnorm, "t3 k7", F(1e-5f)),
+    CASE(lnorm, "t5 k48", F(1e-6f)),
+    CASE(lnorm, "t2 k577", F(1e-5f)),
+
+    CASE(rope, "t3 h2 d8 z4", F(1), I(TK_ROPE_HALF)),
+    CASE(rope, "t3 h2 d8 z4", F(1), I(TK_ROPE_PAIRS)),
+    CASE(rope, "t5 h3 d10 z3", F(1.25f), I(TK_ROPE_HALF)),
+    CASE(rope, "t5 h3 d10 z3", F(1.25f), I(TK_ROPE_PAIRS)),
+    CASE(rope, "t4 h3 d64 z32", F(1), I(TK_ROPE_HALF)),
+    CASE(rope, "t4 h3 d80 z20", F(1), I(TK_ROPE_PAIRS)),
+
+    SPLIT(attn, "t1 g1 r1 d4", "", "", F(0.5f)),
+    SPLIT(attn, "t7 g1 r1 d5", "7", "", F(0.4f)),
+    SPLIT(attn, "t7 g2 r3 d8", "3 4", "", F(0.35f)),
+    SPLIT(attn, "t9 g3 r2 d16", "1 5 3", "", F(0.25f)),
+    SPLIT(attn, "t6 g2 r2 d6", "5", "", F(0.25f)), /* the last token is padding */
+    SPLIT(attn, "t12 g2 r2 d8", "12", "", F(30)),  /* almost one-hot */
+    SPLIT(attn, "t75 g1 r3 d32", "5 70", "", F(0.18f)),
+    SPLIT(attn, "t140 g1 r2 d64", "140", "", F(0.125f)),
+
+    SPLIT(kvput, "t5 g2 d8 p3 s16", "", ""),
+    SPLIT(kvput, "t7 g3 d64 p2 s32", "", ""),
+    SPLIT(kvput, "t19 g1 d96 p4 s64", "", ""),
+    SPLIT(attn_paged, "t1 g1 r1 d4 p1 s16", "1", "", F(0.5f)),
+    SPLIT(attn_paged, "t5 g2 r3 d32 p4 s16", "1 4", "17 3", F(0.18f)),
+    SPLIT(attn_paged, "t3 g3 r3 d64 p12 s16", "1 1 1", "0 40 63", F(0.125f)),
+    SPLIT(attn_paged, "t2 g2 r4 d64 p6 s64", "1 1", "64 129", F(0.125f)),
+    SPLIT(attn_paged, "t70 g1 r2 d96 p8 s32", "66 4", "7 90", F(0.1f)),
+    SPLIT(attn_paged, "t6 g2 r1 d128 p5 s48", "6", "200", F(0.09f)),
+    SPLIT(attn_paged, "t9 g2 r2 d32 p4 s32", "3 5", "1 2", F(20)),
+
+    CASE(add, "n1"),
+    CASE(add, "n77"),
+    CASE(swiglu, "n1"),
+    CASE(swiglu, "n130"),
+    CASE(act, "n67", I(TK_ACT_SILU)),
+    CASE(act, "n67", I(TK_ACT_GELU_TANH)),
+    CASE(act, "n67", I(TK_ACT_GELU_ERF)),
+    CASE(act, "n67", I(TK_ACT_RELU)),
+    CASE(dropout, "t5 n11", F(0.3f), I(2)),
+    CASE(dropout, "t3 n10@6/16", F(0.1f), I(1)),
+    CASE(dropout, "t2 n19", F(0)),
+    CASE(pick, "t9 o4 k13"),
+    CASE(pick, "t3 o5 k64"),
+
+    CASE(head, "t4 v9 k5"),
+    CASE(head, "t5 v6@4/9 k7"),
+    CASE(head, "t3 v8@16/13 k6"),
+    CASE(head, "t6 v40 k256"),
+    CASE(head, "t9 v70 k33"),
+    CASE(loss, "t1"),
+    CASE(loss, "t21"),
+    CASE(cast, "n45"),
+
+    CASE(pack, "n16 k256"),
+    CASE(pack, "n37 k256"),
+    CASE(pack, "n50 k512"),
+    CASE(pack, "n19 k96"),
+    CASE(pack, "n17 k33"),
+    CASE(quant, "t1 k32"),
+    CASE(quant, "t5 k96"),
+    CASE(quant, "t3 k576"),
+
+    CASE(findmax, "n1"),
+    CASE(findmax, "n99"),
+    CASE(qlinear, "t3 n5 k7"),
+    CASE(qlinear, "t6 n17 k40"),
+
+    CASE(accum, "n33"),
+    CASE(zero, "n33"),
+    CASE(sqsum, "n1"),
+    CASE(sqsum, "n301"),
+    CASE(adamw, "n53 c8", F(1)),
+    CASE(adamw, "n17 c8", F(0)),
+};
+const int op_ncases = (int)TK_COUNT(op_cases);
