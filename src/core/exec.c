@@ -15,7 +15,7 @@ typedef struct step {
     bool sync;       /* meet before this step */
     bool alone;      /* references run on thread 0 only */
     int nvarying;    /* letters whose size follows t or o */
-    struct { int8_t letter; char by; int64_t factor; } varying[MAX_VARYING];
+    struct { int8_t letter; char by; int64_t planned; } varying[MAX_VARYING]; /* n at the planned size */
 } step;
 
 struct tk_exec {
@@ -71,11 +71,16 @@ static void find_varying(const tk_exec *e, const tk_record *r, const tk_dim *dim
     for (int l = 0; l < 26 && s->nvarying < MAX_VARYING; l++)
         for (const char *by = "to"; *by; by++)
             if (strchr(b.run[l], *by)) {
-                int64_t planned = e->p->size[(unsigned char)*by];
                 s->varying[s->nvarying].letter = (int8_t)l;
                 s->varying[s->nvarying].by = *by;
-                s->varying[s->nvarying++].factor = dim[l].n / TK_MAX(planned, 1) ? dim[l].n / planned : 1;
+                s->varying[s->nvarying++].planned = dim[l].n;
             }
+}
+
+/* What varying letter k of a step counts at the sizes set now. */
+static int64_t varied(const tk_exec *e, const step *s, int k) {
+    int by = s->varying[k].by;
+    return s->varying[k].planned * e->size[by] / e->p->size[by];
 }
 
 /* ---- bind ------------------------------------------------------------------------------------------------ */
@@ -233,7 +238,7 @@ static void follow_sizes(tk_exec *e, int thread) {
     for (int i = 0; i < e->nsteps; i++) {
         tk_args *a = &e->args[(size_t)thread * (size_t)e->nsteps + (size_t)i];
         for (int v = 0; v < e->steps[i].nvarying; v++)
-            a->dim[e->steps[i].varying[v].letter].n = e->steps[i].varying[v].factor * e->size[(int)e->steps[i].varying[v].by];
+            a->dim[e->steps[i].varying[v].letter].n = varied(e, &e->steps[i], v);
     }
 }
 
@@ -310,7 +315,7 @@ void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *b
     step s = { 0 };
     tk__record_dims(p, r, NULL, dim);
     find_varying(e, r, dim, &s);
-    for (int v = 0; v < s.nvarying; v++) dim[s.varying[v].letter].n = s.varying[v].factor * e->size[(int)s.varying[v].by];
+    for (int v = 0; v < s.nvarying; v++) dim[s.varying[v].letter].n = varied(e, &s, v);
     *flops = info->flops, *bytes = 0;
     for (int l = 0; l < 26; l++)
         if (dim[l].n && !(r->op == TK_OP_attn_paged && strchr("pstgrd", 'a' + l))) *flops *= (double)dim[l].n;

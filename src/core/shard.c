@@ -58,10 +58,21 @@ static tk_status check_even(const tk_program *p, const tk_value *v) {
     return TK_OK;
 }
 
+/* Axes inside (after) those of `mask` that cut the same dim: a dim is cut by its axes in order, the first one
+ * outermost, so a move along it must take the inner ones with it. */
+static unsigned inner_axes(const tk_program *p, const tk_value *v, unsigned mask, int dim) {
+    unsigned inner = 0;
+    for (int a = 0; a < p->mesh.axes; a++)
+        if (v->cut[a] == dim && !(mask >> a & 1) && (mask & ((1u << a) - 1))) inner |= 1u << a;
+    return inner;
+}
+
 /* One collective or slice on `mask`, giving a new value with the cut changed to `to` on those axes. */
 static tk_id emit_move(shard *s, tk_id id, tk_op op, unsigned mask, int dim, int to, int merge) {
     tk_program *p = s->p;
     tk_value v = p->values[id];
+    if (op != TK_OP_allreduce && inner_axes(p, &v, mask, dim))
+        tk__prog_fail(p, TK_FAIL(TK_E_INTERNAL, "the program is wrong: dimension %c would be cut out of order", v.dim[dim]));
     for (int a = 0; a < TK_AXES; a++)
         if (mask >> a & 1) v.cut[a] = (int8_t)to;
     v.store = v.name = v.like = -1, v.kind = TK_ACTIVATION, v.output = false;
@@ -96,7 +107,9 @@ static tk_id convert(shard *s, tk_id id, const int8_t *to) {
         tk_id partial = id;
         for (int d = 0; d < TK_MAX_DIMS && p->status == TK_OK; d++) {
             unsigned mask = axes_where(p, p->values[id].cut, TK_PARTIAL + merge, to, d);
-            if (mask) id = emit_move(s, id, TK_OP_reducescatter, mask, d, d, merge);
+            unsigned outer = mask ? axes_where(p, p->values[id].cut, TK_WHOLE, to, d) & ((mask & -mask) - 1) : 0;
+            if (outer) id = emit_move(s, id, TK_OP_slice, outer, d, d, 0);
+            if (mask && p->status == TK_OK) id = emit_move(s, id, TK_OP_reducescatter, mask, d, d, merge);
         }
         if (p->status != TK_OK) return -1;
         unsigned mask = axes_where(p, p->values[id].cut, TK_PARTIAL + merge, to, TK_WHOLE);
@@ -109,6 +122,7 @@ static tk_id convert(shard *s, tk_id id, const int8_t *to) {
     tk_id from = id;
     for (int d = TK_MAX_DIMS - 1; d >= 0 && p->status == TK_OK; d--) {
         unsigned mask = axes_where(p, p->values[id].cut, d, to, NOT_SAME);
+        mask |= inner_axes(p, &p->values[id], mask, d);
         if (mask) id = emit_move(s, id, TK_OP_allgather, mask, d, TK_WHOLE, 0);
     }
     for (int d = 0; d < TK_MAX_DIMS && p->status == TK_OK; d++) {
@@ -138,8 +152,8 @@ static bool is_whole(const tk_sig *sig, const tk_binding *b, int i, char ch) {
 }
 
 /* The dim letter that axis `a` cuts in record r, or 0: of those cut in inputs, on a data axis t wins, on a model
- * axis weights win, then anything but t. */
-static char choose_letter(const shard *s, const tk_record *r, const tk_binding *b, int a) {
+ * axis weights win, then anything but t (never t when no_t). */
+static char choose_letter(const shard *s, const tk_record *r, const tk_binding *b, int a, bool no_t) {
     const tk_program *p = s->p;
     const tk_sig *sig = tk__sig(r);
     const tk_axis *axis = &p->mesh.axis[a];
@@ -149,7 +163,7 @@ static char choose_letter(const shard *s, const tk_record *r, const tk_binding *
         const tk_value *v = &p->values[r->arg[i]];
         if (!TK_IS_CUT(v->cut[a])) continue;
         char ch = v->dim[(int)v->cut[a]];
-        if (is_whole(sig, b, i, ch) && !(axis->data && ch == 't')) continue;
+        if ((is_whole(sig, b, i, ch) && !(axis->data && ch == 't')) || (no_t && ch == 't')) continue;
         bool stored = v->kind == TK_WEIGHT || v->kind == TK_STATEFUL || v->kind == TK_ACCUMULATOR;
         int rank = axis->data ? ch == 't' : stored ? 2 : ch != 't';
         if (rank > best_rank) best = ch, best_rank = rank;
@@ -157,11 +171,12 @@ static char choose_letter(const shard *s, const tk_record *r, const tk_binding *
     return best;
 }
 
-/* How record r runs along axis a: the cut that each input must have and that each output gets. */
-static void axis_rule(const shard *s, const tk_record *r, const tk_binding *b, int a, int8_t cut[TK_MAX_OPERANDS]) {
+/* How record r runs along axis a: the cut that each input must have and that each output gets. Returns the letter
+ * that is cut, or 0. */
+static char axis_rule(const shard *s, const tk_record *r, const tk_binding *b, int a, bool no_t, int8_t cut[TK_MAX_OPERANDS]) {
     const tk_program *p = s->p;
     const tk_sig *sig = tk__sig(r);
-    char letter = choose_letter(s, r, b, a);
+    char letter = choose_letter(s, r, b, a, no_t);
     int partial = -1, others = 0;
     for (int i = 0; i < r->nin; i++) {
         int8_t c = p->values[r->arg[i]].cut[a];
@@ -170,7 +185,7 @@ static void axis_rule(const shard *s, const tk_record *r, const tk_binding *b, i
         if (TK_IS_PARTIAL(c) && (!passes(r, i) || letter)) others++; /* must be resolved first */
     }
     bool pass = partial >= 0 && !others;
-    if (!letter && !pass && partial >= 0 && p->mesh.axis[a].sequence)
+    if (!letter && !pass && !no_t && partial >= 0 && p->mesh.axis[a].sequence)
         for (int i = 0; i < r->nin && !letter; i++) { /* sequence parallel: resolve to a cut of t if the reader lets it */
             const tk_value *v = &p->values[r->arg[i]];
             if (v->cut[a] == TK_PARTIAL + TK_SUM && v->dim[1] && strchr(v->dim, 't') && !is_whole(sig, b, i, 't')) letter = 't';
@@ -184,6 +199,20 @@ static void axis_rule(const shard *s, const tk_record *r, const tk_binding *b, i
         else if (i >= r->nin && letter) cut[i] = (int8_t)(TK_PARTIAL + sig->o[i].merge);
         else cut[i] = TK_WHOLE;
     }
+    return letter;
+}
+
+/* The rule on every axis. The axes of one tensor-parallel group cut t together or not at all: where one of them
+ * cuts something else, the others leave t whole. */
+static void all_axes(const shard *s, const tk_record *r, const tk_binding *b, int8_t cut[TK_AXES][TK_MAX_OPERANDS]) {
+    const tk_mesh *mesh = &s->p->mesh;
+    bool other = false;
+    for (int a = 0; a < mesh->axes; a++) {
+        char letter = axis_rule(s, r, b, a, false, cut[a]);
+        other |= mesh->axis[a].sequence && letter && letter != 't';
+    }
+    for (int a = 0; a < mesh->axes && other; a++)
+        if (mesh->axis[a].sequence) axis_rule(s, r, b, a, true, cut[a]);
 }
 
 /* The accumulator's cut at the update is its optimizer state's; PARTIAL is resolved to that before anything. */
@@ -233,7 +262,7 @@ static tk_status shard_record(shard *s, tk_record r) {
     tk_binding b;
     TK_TRY(tk__bind_letters(p, &r, r.adj != 0, &b));
     int8_t cut[TK_AXES][TK_MAX_OPERANDS];
-    for (int a = 0; a < p->mesh.axes; a++) axis_rule(s, &r, &b, a, cut[a]);
+    all_axes(s, &r, &b, cut);
     for (int i = 0; i < r.nin; i++) {
         int8_t to[TK_AXES];
         memcpy(to, p->values[r.arg[i]].cut, TK_AXES);
@@ -273,8 +302,10 @@ static void home_cut(tk_program *p, tk_value *v, int zero_axis) {
             if (v->cut[a] == TK_WHOLE && strchr(p->mesh.axis[a].letters, v->dim[d])) v->cut[a] = (int8_t)d;
     }
     if (zero_axis < 0 || p->mesh.axis[zero_axis].size == 1 || v->kind != TK_STATEFUL || v->like < 0) return;
-    for (int d = 0; v->dim[d] && v->cut[zero_axis] == TK_WHOLE; d++)
-        if (tk__local(p, v, d) % p->mesh.axis[zero_axis].size == 0) v->cut[zero_axis] = (int8_t)d;
+    for (int d = 0; v->dim[d] && v->cut[zero_axis] == TK_WHOLE; d++) { /* a dim that nobody else cuts, if it divides */
+        int64_t n = tk__local(p, v, d);
+        if (n == p->size[(unsigned char)v->dim[d] & 127] && n % p->mesh.axis[zero_axis].size == 0) v->cut[zero_axis] = (int8_t)d;
+    }
 }
 
 static tk_status finish_outputs(shard *s) {

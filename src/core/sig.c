@@ -134,6 +134,7 @@ static void match(search *s, int o, int l, int d) {
         if (n <= left && !strncmp(run, dims + d, n)) match(s, o, l + 1, d + (int)n);
         return;
     }
+    if (!dims[0] && !single(letter)) match(s, o, l + 1, d); /* a scalar binds an empty run */
     for (n = 1; n <= (single(letter) ? TK_MIN(left, (size_t)1) : left); n++) {
         memcpy(run, dims + d, n), run[n] = 0;
         match(s, o, l + 1, d + (int)n);
