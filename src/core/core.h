@@ -208,6 +208,7 @@ void tk_exec_free(tk_exec *e);
 /* Points a weight at memory that somebody else owns (a mapped file) instead of the arena. Before LOAD. */
 void tk_exec_point(tk_exec *e, tk_id id, const void *data);
 void *tk_exec_data(tk_exec *e, tk_id id); /* address of a value */
+void tk_exec_drop(tk_exec *e, tk_id id);  /* gives a value's memory back to the system: nobody reads it again */
 /* Sets the number of tokens (letter t) and of picked rows (letter o) of the next runs: at most the planned size. */
 void tk_exec_size(tk_exec *e, char letter, int64_t n);
 void tk_exec_batch(tk_exec *e, const tk_batch *b);

@@ -220,6 +220,13 @@ void tk_exec_point(tk_exec *e, tk_id id, const void *data) { e->outside[e->p->va
 
 void *tk_exec_data(tk_exec *e, tk_id id) { return id < 0 ? NULL : address(e, id); }
 
+void tk_exec_drop(tk_exec *e, tk_id id) {
+    const uintptr_t page = 4096;
+    uintptr_t a = (uintptr_t)address(e, id), b = a + e->p->values[e->p->values[id].store].bytes;
+    a = (a + page - 1) & ~(page - 1), b &= ~(page - 1);
+    if (a < b) madvise((void *)a, b - a, MADV_DONTNEED);
+}
+
 void tk_exec_size(tk_exec *e, char letter, int64_t n) {
     if (e->size[(int)letter] == n) return;
     e->size[(int)letter] = n;

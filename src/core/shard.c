@@ -206,12 +206,13 @@ static char axis_rule(const shard *s, const tk_record *r, const tk_binding *b, i
  * cuts something else, the others leave t whole. */
 static void all_axes(const shard *s, const tk_record *r, const tk_binding *b, int8_t cut[TK_AXES][TK_MAX_OPERANDS]) {
     const tk_mesh *mesh = &s->p->mesh;
+    const int axes = TK_MIN(mesh->axes, TK_AXES);
     bool other = false;
-    for (int a = 0; a < mesh->axes; a++) {
+    for (int a = 0; a < axes; a++) {
         char letter = axis_rule(s, r, b, a, false, cut[a]);
         other |= mesh->axis[a].sequence && letter && letter != 't';
     }
-    for (int a = 0; a < mesh->axes && other; a++)
+    for (int a = 0; a < axes && other; a++)
         if (mesh->axis[a].sequence) axis_rule(s, r, b, a, true, cut[a]);
 }
 

@@ -3,6 +3,7 @@
 #ifndef TK_INFER_H
 #define TK_INFER_H
 #include "base/base.h"
+#include "model/model.h"
 
 /* ---- sampling (sample.c, samplers.def; the standard is docs/SAMPLING.md) ------------------------------ */
 
@@ -53,4 +54,61 @@ bool tk_stop_push(tk_stop *s, const char *text, size_t n, tk_buf *out);
 void tk_stop_finish(tk_stop *s, tk_buf *out);
 /* Which string was found, by its index in `strings`; -1: none */
 int tk_stop_found(const tk_stop *s);
+
+/* ---- engine (engine.c) ------------------------------------------------------------------------------------ */
+
+/* A loaded model that advances several sequences at once over one paged KV cache. A sequence's logits never
+ * depend on the others, on how its tokens were cut into steps, or on the number of threads. One thread at a
+ * time; the model file must outlive the engine. */
+typedef struct tk_engine tk_engine;
+
+typedef struct tk_engine_options { /* all zero is a good default */
+    int threads;       /* 0: one per CPU */
+    int64_t ctx;       /* positions of each sequence; 0: the model's, lowered to what fits free memory */
+    int seqs;          /* sequences at a time; 0: 1 */
+    int chunk;         /* tokens of one step; 0: 512, or fewer when ctx is */
+    int picks;         /* rows of logits of one step; 0: seqs */
+    int page_size;     /* keys of a page, a multiple of 16; 0: 64 */
+    bool kv_set;       /* kv below counts; else F32 for float32 weights and F16 otherwise */
+    tk_dtype kv;       /* F32, F16, BF16, Q8_0 */
+    bool reference;    /* slow plain C everywhere */
+    bool no_fuse;
+    bool plan_only;    /* no memory, no weights: for `plan` and `explain` */
+    unsigned cpu_mask; /* features to leave unused (TK_CPU_*) */
+} tk_engine_options;
+tk_status tk_engine_new(tk_engine **out, const tk_modelfile *f, const tk_engine_options *options);
+void tk_engine_free(tk_engine *e);
+
+/* What came of the options, and what it takes. Bytes. */
+typedef struct tk_engine_info {
+    int threads, seqs, chunk, picks, page_size;
+    int64_t ctx;
+    tk_dtype kv;
+    bool ctx_lowered; /* below the model's to fit memory */
+    size_t weights, mapped, state, io, work; /* packed or owned weights; weights read from the file's own pages; ... */
+    double load_s;    /* reading and packing */
+} tk_engine_info;
+const tk_engine_info *tk_engine_info_of(const tk_engine *e);
+const struct tk_program *tk_engine_program(const tk_engine *e);
+struct tk_exec *tk_engine_exec(tk_engine *e);
+
+/* Takes a free sequence (TK_E_LIMIT when all are taken). */
+tk_status tk_seq_new(tk_engine *e, int *seq);
+void tk_seq_free(tk_engine *e, int seq);
+int64_t tk_seq_length(const tk_engine *e, int seq);
+/* Forgets all but the first n tokens. */
+void tk_seq_truncate(tk_engine *e, int seq, int64_t n);
+
+/* Part of one step: n tokens that continue a sequence, and how many of its last tokens want logits. */
+typedef struct tk_step_item {
+    int seq;
+    const int32_t *tokens;
+    int n, want;
+} tk_step_item;
+/* One step: at most `chunk` tokens and `picks` wanted rows in all, each sequence at most once. *logits: [wanted
+ * rows][vocab], in the order of the items and tokens; valid until the next step; NULL allowed. Fails without a
+ * change when a token is not in the vocabulary or a sequence would pass the context (both numbers are said). */
+tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, const float **logits);
+/* As many steps as n tokens need; logits of the last token. */
+tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits);
 #endif
