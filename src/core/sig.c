@@ -110,6 +110,7 @@ const tk_sig *tk__sig(const tk_record *r) { return &tk_op_info(r->op)->sig[r->ad
 typedef struct search {
     const tk_sig *sig;
     const char *dims[TK_MAX_OPERANDS]; /* NULL: not given, matches anything */
+    int split[TK_MAX_OPERANDS];        /* weights w:nk: n binds the dims that count rows; 0: no such rule */
     int operands, found;
     tk_binding now, *out;
 } search;
@@ -137,7 +138,7 @@ static void match(search *s, int o, int l, int d) {
     if (!dims[0] && !single(letter)) match(s, o, l + 1, d); /* a scalar binds an empty run */
     for (n = 1; n <= (single(letter) ? TK_MIN(left, (size_t)1) : left); n++) {
         memcpy(run, dims + d, n), run[n] = 0;
-        match(s, o, l + 1, d + (int)n);
+        if (l || !s->split[o] || (int)n == s->split[o]) match(s, o, l + 1, d + (int)n);
         run[0] = 0;
     }
 }
@@ -149,6 +150,7 @@ tk_status tk__bind_letters(const tk_program *p, const tk_record *r, bool outputs
     char text[256] = "";
     for (int i = 0; i < s.operands; i++) {
         s.dims[i] = r->arg[i] < 0 ? NULL : p->values[r->arg[i]].dim;
+        if (s.dims[i] && p->values[r->arg[i]].kind == TK_WEIGHT && strlen(sig->o[i].letters) == 2) s.split[i] = p->values[r->arg[i]].split;
         size_t at = strlen(text);
         snprintf(text + at, sizeof text - at, " %s:{%s}", sig->o[i].name, s.dims[i] ? s.dims[i] : "-");
     }
