@@ -13,7 +13,9 @@
 
 #include "base/base.h"
 
-#define SPIN 20000 /* pauses before sleeping: about 0.5 ms, longer than any gap inside a step */
+/* Pauses before sleeping: about 0.5 ms, longer than any gap inside a step. With more threads than CPUs whoever
+ * spins keeps the awaited thread from running, so it soon gives way. */
+enum { SPIN = 20000, SPIN_CROWDED = 100 };
 
 #if defined(__x86_64__)
 #define relax() __builtin_ia32_pause()
@@ -37,6 +39,7 @@ struct tk_pool {
     void (*fn)(void *, int, int);
     void *arg;
     int threads, started;
+    unsigned spin;
     unsigned *barriers; /* per thread, 16 words apart: how many barriers it has passed */
     worker *workers;
 };
@@ -45,11 +48,11 @@ static void futex_wait(atomic_uint *word, unsigned seen) { syscall(SYS_futex, wo
 static void futex_wake(atomic_uint *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1 << 30, NULL, NULL, 0); }
 
 /* Spins until *word != seen; yields now and then so that a busy machine makes progress. */
-static unsigned spin_until_moved(atomic_uint *word, unsigned seen) {
+static unsigned spin_until_moved(const tk_pool *p, atomic_uint *word, unsigned seen) {
     unsigned v;
     for (unsigned i = 1; (v = atomic_load_explicit(word, memory_order_acquire)) == seen; i++) {
         relax();
-        if (i % SPIN == 0) sched_yield();
+        if (i % p->spin == 0) sched_yield();
     }
     return v;
 }
@@ -60,7 +63,7 @@ static void *work(void *arg) {
     unsigned seen = 0;
     for (;;) {
         unsigned v = seen;
-        for (int i = 0; i < SPIN && (v = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen; i++) relax();
+        for (unsigned i = 0; i < p->spin && (v = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen; i++) relax();
         while (v == seen) {
             atomic_fetch_add(&p->sleepers, 1);
             futex_wait(&p->generation, seen);
@@ -97,7 +100,8 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
         return TK_FAIL(TK_E_NOMEM, "out of memory");
     }
     memset(p, 0, sizeof *p), memset(w, 0, sizeof *w * (size_t)threads), memset(b, 0, (size_t)threads * 64);
-    *p = (tk_pool){ .threads = threads, .started = 1, .workers = w, .barriers = b };
+    *p = (tk_pool){ .threads = threads, .started = 1, .workers = w, .barriers = b,
+                    .spin = threads > tk_cpu_count() ? SPIN_CROWDED : SPIN };
     pin = pin && threads > 1 && threads <= tk_cpu_count();
     for (int i = 1; i < threads; i++) {
         w[i].pool = p, w[i].index = i;
@@ -136,7 +140,7 @@ void tk_pool_run(tk_pool *p, void (*fn)(void *, int, int), void *arg) {
     fn(arg, 0, p->threads);
     for (int i = 1; i < p->threads; i++)
         for (unsigned seen; (seen = atomic_load_explicit(&p->workers[i].done, memory_order_acquire)) != g;)
-            spin_until_moved(&p->workers[i].done, seen);
+            spin_until_moved(p, &p->workers[i].done, seen);
 }
 
 void tk_pool_sync(tk_pool *p, int ith) {
@@ -145,11 +149,11 @@ void tk_pool_sync(tk_pool *p, int ith) {
     if (ith == 0) {
         for (int i = 1; i < p->threads; i++)
             for (unsigned seen; (seen = atomic_load_explicit(&p->workers[i].at, memory_order_acquire)) != b;)
-                spin_until_moved(&p->workers[i].at, seen);
+                spin_until_moved(p, &p->workers[i].at, seen);
         atomic_store_explicit(&p->released, b, memory_order_release);
     } else {
         atomic_store_explicit(&p->workers[ith].at, b, memory_order_release);
         for (unsigned seen; (seen = atomic_load_explicit(&p->released, memory_order_acquire)) != b;)
-            spin_until_moved(&p->released, seen);
+            spin_until_moved(p, &p->released, seen);
     }
 }

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attention, packed (attn) and over the paged cache (attn_paged): one body. Included by the tier files.
+ *
+ * The order of every sum is a function of the query's position only (promise 2). Keys are counted from key 0 of
+ * the sequence and taken in blocks of TK_KEY_BLOCK: a score is one chain of FMAs over d, lanes being keys; a
+ * block rescales the running sums once; values are one chain of FMAs over the block's keys, lanes being d.
+ * CHUNK keys make a partial result that starts from nothing, and partial results are merged in order. So it
+ * makes no difference which queries share a tile, or which thread does which chunk of a long context.
+ * Keys that a query must not see enter no sum at all, whatever bits lie in their place.
+ *
+ * Work is cut into units: some consecutive tokens of a sequence times the r query heads of a KV head. All
+ * threads compute the same list of costs, and each takes an equal share of it: whole units, except that a
+ * unit of few tokens may be cut between chunks. Then its later chunks go to slots of scratch, and whoever has
+ * the first chunk merges them after a barrier. */
+
+#include "ops/attn_sizes.h"
+
+enum {
+    NQ = 6,                /* queries in registers */
+    MV = VW == 16 ? 4 : 2, /* vectors of keys, or of d, beside them: NQ x MV sums fill the registers */
+    BLOCK_VECTORS = TK_KEY_BLOCK / VW,
+};
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+#define FOR(i, n) UNROLL for (int i = 0; i < (n); i++)
+/* fn(rows, ...) with the number of rows known to the compiler */
+#define BY_ROWS(n, call)                                                                                     \
+    switch (n) {                                                                                             \
+    case 1: call(1); break;                                                                                  \
+    case 2: call(2); break;                                                                                  \
+    case 3: call(3); break;                                                                                  \
+    case 4: call(4); break;                                                                                  \
+    case 5: call(5); break;                                                                                  \
+    default: call(6);                                                                                        \
+    }
+
+typedef struct attn_job {
+    kv_source kv; /* page and first: of the sequence at hand */
+    const tk_batch *batch;
+    bool paged;
+    const float *q;
+    float *o, *lse;
+    int64_t heads, shared, d, padded; /* KV heads, query heads of each, padded: d up to a multiple of 16 */
+    int64_t unit_tokens;
+    float scale; /* f[0] log2 e: exponents are of 2 */
+} attn_job;
+
+typedef struct attn_unit {
+    int64_t seq, token, tokens, position, head; /* token: first packed one; position: its place in the sequence */
+} attn_unit;
+
+/* The partial result of a unit: for each row (token, head of the group) the largest score, the sum of
+ * exponentials, the weighted sum of values (rows of `padded`) */
+typedef struct attn_part { float *m, *l, *o; } attn_part;
+
+typedef struct attn_work {
+    attn_part total, part;
+    float *lanes; /* the sum of exponentials before lanes are added */
+    float *kt, *vt; /* a block of keys and of values as float32 */
+    float *slots;
+} attn_work;
+
+static attn_part attn_part_at(float *p, int64_t rows) { return (attn_part){ p, p + rows, p + 2 * rows }; }
+
+static void attn_work_at(attn_work *w, const attn_job *j, float *p) {
+    const int64_t rows = TK_MAX(ATTN_ROWS, j->shared), part = attn_part_floats(rows, j->padded);
+    w->total = attn_part_at(p, rows), p += part;
+    w->part = attn_part_at(p, rows), p += part;
+    w->lanes = p, p += 16 * rows;
+    w->kt = p, p += TK_KEY_BLOCK * j->padded;
+    w->vt = p, p += TK_KEY_BLOCK * j->padded;
+    w->slots = p;
+}
+
+/* ---- the two products in registers -------------------------------------------------------------------------- */
+
+/* s[i][..] = q_i k for nq queries and nv vectors of keys, e outermost: nq x nv chains side by side */
+V_INLINE void attn_scores(float *s, const float *const q[NQ], const float *const k[MV], int64_t d, const int nq,
+                          const int nv) {
+    vf sum[NQ][MV];
+    FOR(i, nq) FOR(v, nv) sum[i][v] = (vf){ 0 };
+    for (int64_t e = 0; e < d; e++) {
+        vf key[MV];
+        FOR(v, nv) key[v] = v_load(k[v] + e * KV_GROUP);
+        FOR(i, nq) {
+            const vf qe = v_set1(q[i][e]);
+            FOR(v, nv) sum[i][v] = v_fma(key[v], qe, sum[i][v]);
+        }
+    }
+    FOR(i, nq) FOR(v, nv) v_store(s + i * TK_KEY_BLOCK + v * VW, sum[i][v]);
+}
+
+/* Scores of `rows` queries with the first `vectors` vectors of the block's keys (or a few more) */
+static void attn_score_block(float *s, const float *const q[NQ], const kv_block *b, int64_t d, int rows, int vectors) {
+    for (int v0 = 0; v0 < vectors; v0 += MV) {
+        const float *k[MV];
+        for (int v = 0; v < MV; v++) k[v] = b->k[(v0 + v) * VW / KV_GROUP] + (v0 + v) * VW % KV_GROUP;
+        const int left = vectors - v0;
+        if (left > 2 || left >= MV) {
+#define SCORES(n) attn_scores(s + v0 * VW, q, k, d, n, MV)
+            BY_ROWS(rows, SCORES)
+#undef SCORES
+        } else if (left == 2) {
+#define SCORES(n) attn_scores(s + v0 * VW, q, k, d, n, 2)
+            BY_ROWS(rows, SCORES)
+#undef SCORES
+        } else {
+#define SCORES(n) attn_scores(s + v0 * VW, q, k, d, n, 1)
+            BY_ROWS(rows, SCORES)
+#undef SCORES
+        }
+    }
+}
+
+/* o_i = o_i alpha_i + sum over keys [from, to) of p_i v, for nq rows and nv vectors at v's column e. `part`: the
+ * last vector has only d - e columns left. */
+V_INLINE void attn_values(float *o, int64_t padded, const float *alpha, const float *p, const kv_block *b,
+                          const int keys[2], int64_t e, int64_t d, const int nq, const int nv, const bool part) {
+    vf sum[NQ][MV];
+    FOR(i, nq) FOR(v, nv) sum[i][v] = v_load(o + i * padded + e + v * VW) * v_set1(alpha[i]);
+    for (int key = keys[0]; key < keys[1];) {
+        const float *row = b->v[key / KV_GROUP] + key % KV_GROUP * b->stride + e;
+        const int stop = TK_MIN(keys[1], (key | (KV_GROUP - 1)) + 1);
+        for (; key < stop; key++, row += b->stride) {
+            vf value[MV];
+            FOR(v, nv) value[v] = part && v == nv - 1 ? v_load_n(row + v * VW, d - e - v * VW) : v_load(row + v * VW);
+            FOR(i, nq) {
+                const vf pi = v_set1(p[i * TK_KEY_BLOCK + key]);
+                FOR(v, nv) sum[i][v] = v_fma(value[v], pi, sum[i][v]);
+            }
+        }
+    }
+    FOR(i, nq) FOR(v, nv) v_store(o + i * padded + e + v * VW, sum[i][v]);
+}
+
+static void attn_value_block(float *o, const attn_job *j, const float *alpha, const float *p, const kv_block *b,
+                             int rows, int from, int to) {
+    const int keys[2] = { from, to };
+    int64_t e = 0;
+    for (; e + MV * VW <= j->d; e += MV * VW) {
+#define VALUES(n) attn_values(o, j->padded, alpha, p, b, keys, e, j->d, n, MV, false)
+        BY_ROWS(rows, VALUES)
+#undef VALUES
+    }
+    for (; e + VW <= j->d; e += VW) {
+#define VALUES(n) attn_values(o, j->padded, alpha, p, b, keys, e, j->d, n, 1, false)
+        BY_ROWS(rows, VALUES)
+#undef VALUES
+    }
+    if (e < j->d) {
+#define VALUES(n) attn_values(o, j->padded, alpha, p, b, keys, e, j->d, n, 1, true)
+        BY_ROWS(rows, VALUES)
+#undef VALUES
+    }
+}
+
+/* ---- a block, a chunk, a unit -------------------------------------------------------------------------------- */
+
+/* The shift of exponents; 0 when every score so far is -inf, so that no inf - inf arises */
+V_INLINE float attn_shift(float m) { return m > -INFINITY ? m : 0; }
+
+/* Rows row .. row + rows - 1 (<= NQ) of unit u over the block of keys from `from` on */
+static void attn_rows(const attn_job *j, const attn_unit *u, const kv_block *b, int64_t from, int64_t row, int rows,
+                      const attn_part *r, float *lanes) {
+    _Alignas(64) float s[NQ * TK_KEY_BLOCK], alpha[16] = { 0 }, shift[NQ];
+    const float *q[NQ] = { 0 };
+    int seen[NQ] = { 0 }; /* keys of this block that a row sees; grows with the row */
+    for (int i = 0; i < rows; i++) {
+        const int64_t t = (row + i) / j->shared, h = (row + i) % j->shared;
+        q[i] = j->q + (((u->token + t) * j->heads + u->head) * j->shared + h) * j->d;
+        seen[i] = (int)TK_MIN(u->position + t - from + 1, TK_KEY_BLOCK);
+    }
+    const int vectors = (seen[rows - 1] + VW - 1) / VW;
+    attn_score_block(s, q, b, j->d, rows, vectors);
+
+    const vf scale = v_set1(j->scale), nothing = v_set1(-INFINITY);
+    for (int i = 0; i < rows; i++) {
+        vf top = nothing;
+        for (int v = 0; v < vectors; v++) {
+            float *x = s + i * TK_KEY_BLOCK + v * VW;
+            vf scaled = v_first(v_load(x) * scale, nothing, seen[i] - v * VW);
+            v_store(x, scaled), top = v_max(top, scaled);
+        }
+        const float most = v_max_lane(top), old = r->m[row + i], now = most > old ? most : old;
+        shift[i] = attn_shift(now), alpha[i] = old - shift[i], r->m[row + i] = now;
+    }
+    for (int i = 0; i < rows; i += VW) v_store(alpha + i, v_exp2(v_load(alpha + i)));
+    for (int i = 0; i < rows; i++) {
+        vf sum = { 0 };
+        for (int v = 0; v < vectors; v++) {
+            float *x = s + i * TK_KEY_BLOCK + v * VW;
+            vf p = v_exp2(v_load(x) - v_set1(shift[i]));
+            v_store(x, p), sum += p;
+        }
+        float *l = lanes + (row + i) * VW;
+        v_store(l, v_fma(v_load(l), v_set1(alpha[i]), sum));
+    }
+
+    float *o = r->o + row * j->padded;
+    attn_value_block(o, j, alpha, s, b, rows, 0, seen[0]);
+    static const float one = 1;
+    for (int i = 1; i < rows; i++)
+        if (seen[i] > seen[0])
+            attn_value_block(o + i * j->padded, j, &one, s + i * TK_KEY_BLOCK, b, 1, seen[0], seen[i]);
+}
+
+/* The partial result of chunk `chunk` for the rows that see it; returns the first such row */
+static int64_t attn_chunk(const attn_job *j, const attn_unit *u, int64_t chunk, attn_work *w, const attn_part *r) {
+    const int64_t first = chunk * ATTN_CHUNK, end = TK_MIN(first + ATTN_CHUNK, u->position + u->tokens);
+    const int64_t rows = u->tokens * j->shared, start = TK_MAX(0, first - u->position) * j->shared;
+    for (int64_t i = start; i < rows; i++) {
+        r->m[i] = -INFINITY;
+        v_store(w->lanes + i * VW, (vf){ 0 });
+        memset(r->o + i * j->padded, 0, (size_t)j->padded * sizeof(float));
+    }
+    for (int64_t from = first; from < end; from += TK_KEY_BLOCK) {
+        kv_block b;
+        kv_view(&j->kv, u->head, from, TK_MIN(end - from, TK_KEY_BLOCK), w->kt, w->vt, &b);
+        for (int64_t row = TK_MAX(0, from - u->position) * j->shared; row < rows; row += NQ)
+            attn_rows(j, u, &b, from, row, (int)TK_MIN(rows - row, NQ), r, w->lanes);
+    }
+    for (int64_t i = start; i < rows; i++) r->l[i] = v_sum(v_load(w->lanes + i * VW));
+    return start;
+}
+
+/* total += part for rows from `start` on */
+static void attn_merge(const attn_job *j, const attn_part *total, const attn_part *part, int64_t start, int64_t rows) {
+    for (int64_t i = start; i < rows; i++) {
+        const float top = TK_MAX(total->m[i], part->m[i]), shift = attn_shift(top);
+        float e[VW] = { total->m[i] - shift, part->m[i] - shift };
+        v_store(e, v_exp2(v_load(e)));
+        total->m[i] = top;
+        total->l[i] = total->l[i] * e[0] + part->l[i] * e[1];
+        float *o = total->o + i * j->padded;
+        const float *x = part->o + i * j->padded;
+        for (int64_t d = 0; d < j->padded; d += VW)
+            v_store(o + d, v_fma(v_load(x + d), v_set1(e[1]), v_load(o + d) * v_set1(e[0])));
+    }
+}
+
+static void attn_finish(const attn_job *j, const attn_unit *u, const attn_part *r) {
+    for (int64_t i = 0; i < u->tokens * j->shared; i++) {
+        const int64_t t = u->token + i / j->shared, at = (t * j->heads + u->head) * j->shared + i % j->shared;
+        if (j->lse) j->lse[at] = r->m[i] * 0.693147181f + logf(r->l[i]);
+        if (!j->o) continue;
+        const vf inverse = v_set1(1 / r->l[i]);
+        const float *x = r->o + i * j->padded;
+        float *o = j->o + at * j->d;
+        int64_t d = 0;
+        for (; d + VW <= j->d; d += VW) v_store(o + d, v_load(x + d) * inverse);
+        if (d < j->d) v_store_n(o + d, v_load(x + d) * inverse, j->d - d);
+    }
+}
+
+/* ---- sharing the work ------------------------------------------------------------------------------------------ */
+
+static int64_t attn_chunks(const attn_unit *u) { return (u->position + u->tokens - 1) / ATTN_CHUNK + 1; }
+static bool attn_may_split(const attn_unit *u) { return u->tokens <= ATTN_SPLIT_TOKENS; }
+
+/* About the time that the first `chunks` chunks take: blocks of keys times rows, and something for each block */
+static int64_t attn_cost(const attn_job *j, const attn_unit *u, int64_t chunks) {
+    const int64_t keys = TK_MIN(chunks * ATTN_CHUNK, u->position + u->tokens);
+    return tk_ceil_div(keys, TK_KEY_BLOCK) * (u->tokens * j->shared + 4);
+}
+
+/* Steps to the next unit: heads innermost, then tokens, then sequences. Start with seq = -1. */
+static bool attn_next(attn_job *j, attn_unit *u) {
+    const tk_batch *b = j->batch;
+    if (u->seq >= 0 && ++u->head < j->heads) return true;
+    u->head = 0;
+    if (u->seq >= 0) u->token += u->tokens;
+    while (u->seq < 0 || u->token >= b->start[u->seq + 1]) {
+        if (++u->seq >= b->seqs) return false;
+        u->token = b->start[u->seq];
+        j->kv.first = u->token;
+        if (j->paged) j->kv.page = b->pages + u->seq * b->max_pages;
+    }
+    u->tokens = TK_MIN(j->unit_tokens, b->start[u->seq + 1] - u->token);
+    u->position = (j->paged ? b->past[u->seq] : 0) + u->token - b->start[u->seq];
+    return true;
+}
+
+static void attn_run(attn_job *j, const tk_args *a, int64_t thread_floats) {
+    const int64_t threads = a->nth, tokens = j->batch->start[j->batch->seqs];
+    attn_work w;
+    attn_work_at(&w, j, (float *)a->scratch + a->ith * thread_floats);
+    j->unit_tokens = TK_MAX(1, ATTN_ROWS / j->shared);
+    while (j->unit_tokens > ATTN_SPLIT_TOKENS && tokens * j->heads < 4 * threads * j->unit_tokens)
+        j->unit_tokens /= 2;
+
+    int64_t all = 0, at = 0;
+    for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) all += attn_cost(j, &u, attn_chunks(&u));
+
+    bool any_split = false;
+    attn_unit mine = { .seq = -1 };  /* the unit whose first chunks are in w.total and whose others are not ours */
+    int64_t mine_at = 0, mine_to = 0; /* its place in the list of costs; its first chunk elsewhere */
+    for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) {
+        const int64_t chunks = attn_chunks(&u), rows = u.tokens * j->shared;
+        const int64_t slot = attn_part_floats(ATTN_SPLIT_TOKENS * j->shared, j->padded);
+        int64_t from = chunks, to = 0; /* ours */
+        int64_t first = at * threads / all, last = first;
+        if (attn_may_split(&u) && chunks > 1) last = (at + attn_cost(j, &u, chunks - 1)) * threads / all;
+        any_split |= first != last;
+        if (first <= a->ith && a->ith <= last) {
+            for (int64_t c = 0; c < chunks; c++) {
+                const int64_t owner = first == last ? first : (at + attn_cost(j, &u, c)) * threads / all;
+                if (owner == a->ith) from = TK_MIN(from, c), to = c + 1;
+            }
+        }
+        for (int64_t c = from; c < to; c++) {
+            if (c == 0) {
+                attn_chunk(j, &u, c, &w, &w.total);
+            } else if (from == 0) {
+                int64_t start = attn_chunk(j, &u, c, &w, &w.part);
+                attn_merge(j, &w.total, &w.part, start, rows);
+            } else {
+                attn_part part = attn_part_at(w.slots + (c - from) * slot, rows);
+                attn_chunk(j, &u, c, &w, &part);
+            }
+        }
+        if (from == 0 && to == chunks) attn_finish(j, &u, &w.total);
+        if (from == 0 && to < chunks) mine = u, mine_at = at, mine_to = to;
+        at += attn_cost(j, &u, chunks);
+    }
+    if (!any_split) return;
+    tk_pool_sync(a->pool, a->ith);
+    if (mine.seq < 0) return;
+    const int64_t chunks = attn_chunks(&mine), rows = mine.tokens * j->shared;
+    const int64_t slot = attn_part_floats(ATTN_SPLIT_TOKENS * j->shared, j->padded);
+    for (int64_t c = mine_to, thread = a->ith, n = 0; c < chunks; c++, n++) {
+        const int64_t owner = (mine_at + attn_cost(j, &mine, c)) * threads / all;
+        if (owner != thread) thread = owner, n = 0;
+        attn_work other;
+        attn_work_at(&other, j, (float *)a->scratch + owner * thread_floats);
+        attn_part part = attn_part_at(other.slots + n * slot, rows);
+        attn_merge(j, &w.total, &part, TK_MAX(0, c * ATTN_CHUNK - mine.position) * j->shared, rows);
+    }
+    attn_finish(j, &mine, &w.total);
+}
+
+/* Padding tokens behind the last sequence see no key and give 0 */
+static void attn_padding(const attn_job *j, const tk_args *a) {
+    const int64_t t = TK_DIM(a, 't'), from = j->batch->seqs ? j->batch->start[j->batch->seqs] : 0;
+    const int64_t heads = j->heads * j->shared;
+    if (a->ith || from >= t) return;
+    if (j->o) memset(j->o + from * heads * j->d, 0, (size_t)((t - from) * heads * j->d) * sizeof(float));
+    if (j->lse) memset(j->lse + from * heads, 0, (size_t)((t - from) * heads) * sizeof(float));
+}
+
+static attn_job attn_job_of(const tk_args *a, int k, int v, int o) {
+    return (attn_job){ .kv = { .k = a->p[k], .v = a->p[v], .type_k = a->type[k], .type_v = a->type[v],
+                               .heads = TK_DIM(a, 'g'), .d = TK_DIM(a, 'd') },
+                       .batch = a->batch, .q = a->p[0], .o = a->p[o], .heads = TK_DIM(a, 'g'),
+                       .shared = TK_DIM(a, 'r'), .d = TK_DIM(a, 'd'), .padded = (TK_DIM(a, 'd') + 15) / 16 * 16,
+                       .scale = a->attr.f[0] * 1.44269504f };
+}
+
+/* q k v s -> o l */
+void KERNEL_NAME(attn)(const tk_args *a) {
+    attn_job j = attn_job_of(a, 1, 2, 4);
+    j.lse = a->p[5];
+    attn_padding(&j, a);
+    if (!j.batch->seqs || (!j.o && !j.lse)) return;
+    attn_run(&j, a, attn_thread_floats(j.shared, j.d, TK_DIM(a, 't')));
+}
+
+/* q i ck cv -> o */
+void KERNEL_NAME(attn_paged)(const tk_args *a) {
+    attn_job j = attn_job_of(a, 2, 3, 4);
+    j.paged = true, j.kv.page_size = TK_DIM(a, 's');
+    attn_padding(&j, a);
+    if (!j.batch->seqs) return;
+    attn_run(&j, a, attn_thread_floats(j.shared, j.d, TK_DIM(a, 'p') * TK_DIM(a, 's')));
+}

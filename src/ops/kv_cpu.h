@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The KV cache: writing a step's keys and values (kvput), and showing a block of 64 keys of one head to
+ * attention as float32 in one form, wherever they come from. Included by the tier files.
+ *
+ * A group is 16 keys of one head: D x 16 numbers for keys ([D][16]) and 16 rows of D for values, so a group has
+ * one offset for both. Q8_0, in as many bytes: keys [D/32]{ 16 scales (float16), [32][16] int8 }, values rows of
+ * [D/32]{ scale, 32 int8 }. */
+
+enum { KV_GROUP = 16, KV_Q8 = 32, KV_Q8_BYTES = 34 };
+
+/* ---- writing -------------------------------------------------------------------------------------------- */
+
+/* 32 numbers -> a scale and bytes. An infinity or NaN among them makes the scale NaN, so it is not lost. */
+V_INLINE uint16_t kv_quantize(const float *x, int8_t q[KV_Q8]) {
+    vf top = { 0 }, poison = { 0 };
+    for (int i = 0; i < KV_Q8; i += VW) top = v_max(top, v_abs(v_load(x + i))), poison += v_load(x + i) * v_set1(0);
+    float amax = v_max_lane(top), inverse = amax > 1e-30f ? 127 / amax : 0;
+    for (int i = 0; i < KV_Q8; i += VW) v_store_i8(q + i, v_load(x + i) * v_set1(inverse));
+    return tk_f32_f16(amax / 127 + v_sum(poison));
+}
+
+/* Key or value x[d] of a cache of dtype `type`; `row`: (page G + head) S + offset */
+static void kv_put_key(void *cache, int type, int64_t row, int64_t d, const float *x) {
+    const int64_t lane = row % KV_GROUP, at = (row - lane) * d + lane;
+    if (type == TK_Q8_0) {
+        for (int64_t e = 0; e < d; e += KV_Q8) {
+            uint8_t *b = (uint8_t *)cache + ((row - lane) * d + e * KV_GROUP) / KV_Q8 * KV_Q8_BYTES;
+            int8_t q[KV_Q8];
+            uint16_t scale = kv_quantize(x + e, q);
+            memcpy(b + 2 * lane, &scale, 2);
+            for (int i = 0; i < KV_Q8; i++) b[2 * KV_GROUP + i * KV_GROUP + lane] = (uint8_t)q[i];
+        }
+    } else if (type == TK_F32) {
+        float *k = (float *)cache + at;
+        for (int64_t e = 0; e < d; e++) k[e * KV_GROUP] = x[e];
+    } else {
+        uint16_t *k = (uint16_t *)cache + at, h[2 * VW];
+        for (int64_t e = 0; e < d; e += VW) {
+            const int64_t n = TK_MIN(d - e, VW);
+            store_as(h, type, 0, n == VW ? v_load(x + e) : v_load_n(x + e, n));
+            for (int64_t i = 0; i < n; i++) k[(e + i) * KV_GROUP] = h[i];
+        }
+    }
+}
+static void kv_put_value(void *cache, int type, int64_t row, int64_t d, const float *x) {
+    if (type == TK_Q8_0) {
+        for (int64_t e = 0; e < d; e += KV_Q8) {
+            uint8_t *b = (uint8_t *)cache + (row * d + e) / KV_Q8 * KV_Q8_BYTES;
+            uint16_t scale = kv_quantize(x + e, (int8_t *)b + 2);
+            memcpy(b, &scale, 2);
+        }
+    } else if (type == TK_F32) {
+        memcpy((float *)cache + row * d, x, (size_t)d * sizeof *x);
+    } else {
+        cast_run(x, TK_F32, (uint16_t *)cache + row * d, type, 0, d);
+    }
+}
+
+/* k v i(int32 slots) ck cv -> nk nv, in the storage of ck and cv */
+void KERNEL_NAME(kvput)(const tk_args *a) {
+    const float *k = a->p[0], *v = a->p[1];
+    const int32_t *slot = a->p[2];
+    const int64_t heads = TK_DIM(a, 'g'), d = TK_DIM(a, 'd'), size = TK_DIM(a, 's');
+    int64_t i, to;
+    tk_split(TK_DIM(a, 't') * heads, TK_MAX(1, 256 / TK_MAX(d, 1)), a->ith, a->nth, &i, &to);
+    for (; i < to; i++) {
+        const int64_t s = slot[i / heads], row = (s / size * heads + i % heads) * size + s % size;
+        if (s < 0) continue;
+        kv_put_key(a->p[5], a->type[3], row, d, k + i * d);
+        kv_put_value(a->p[6], a->type[4], row, d, v + i * d);
+    }
+}
+
+/* ---- reading -------------------------------------------------------------------------------------------- */
+
+/* Where attention finds its keys: rows of the step (page == NULL) or pages of the cache */
+typedef struct kv_source {
+    const void *k, *v;
+    int type_k, type_v;
+    int64_t heads, d;    /* KV heads */
+    const int32_t *page; /* of the sequence at hand, or NULL */
+    int64_t page_size;
+    int64_t first; /* packed token of key 0, without pages */
+} kv_source;
+
+/* Up to 64 keys as float32: groups of [D][16] keys, groups of 16 value rows `stride` apart. Lanes and rows
+ * behind the last key hold anything. Groups behind it repeat group 0. */
+typedef struct kv_block {
+    const float *k[TK_KEY_BLOCK / KV_GROUP], *v[TK_KEY_BLOCK / KV_GROUP];
+    int64_t stride;
+} kv_block;
+
+static void kv_dequantize(const void *k, const void *v, int64_t group, int64_t d, float *kt, float *vt) {
+    const uint8_t *kb = (const uint8_t *)k + group * d / 2 * KV_Q8_BYTES; /* 16 d / 32 blocks a group */
+    const uint8_t *vb = (const uint8_t *)v + group * d / 2 * KV_Q8_BYTES;
+    for (int64_t e = 0; e < d; e += KV_Q8, kb += KV_GROUP * KV_Q8_BYTES)
+        for (int j = 0; j < KV_GROUP; j += VW) {
+            vf scale = v_load_f16((const uint16_t *)(const void *)kb + j);
+            const int8_t *q = (const int8_t *)kb + 2 * KV_GROUP + j;
+            for (int i = 0; i < KV_Q8; i++)
+                v_store(kt + (e + i) * KV_GROUP + j, v_load_i8(q + i * KV_GROUP) * scale);
+        }
+    for (int64_t e = 0; e < KV_GROUP * d; e += KV_Q8, vb += KV_Q8_BYTES) {
+        vf scale = v_set1(tk_f16_f32(tk_le16(vb)));
+        for (int i = 0; i < KV_Q8; i += VW) v_store(vt + e + i, v_load_i8((const int8_t *)vb + 2 + i) * scale);
+    }
+}
+
+/* n rows `stride` apart, d numbers each -> [d][16] */
+static void kv_transpose(const float *src, int64_t stride, int64_t n, int64_t d, float *dst) {
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t e = 0; e < d; e++) dst[e * KV_GROUP + j] = src[j * stride + e];
+}
+
+/* Keys from .. from + n - 1 (from: a multiple of 64, n <= 64) of KV head g; kt, vt: 64 d floats each */
+static void kv_view(const kv_source *s, int64_t g, int64_t from, int64_t n, float *kt, float *vt, kv_block *b) {
+    b->stride = s->page ? s->d : s->heads * s->d;
+    for (int64_t i = 0; i < TK_KEY_BLOCK / KV_GROUP; i++) {
+        const int64_t key = from + i * KV_GROUP;
+        if (i * KV_GROUP >= n) {
+            b->k[i] = b->k[0], b->v[i] = b->v[0];
+            continue;
+        }
+        float *ki = kt + i * KV_GROUP * s->d, *vi_ = vt + i * KV_GROUP * s->d;
+        b->k[i] = ki, b->v[i] = vi_;
+        if (!s->page) {
+            const int64_t at = ((s->first + key) * s->heads + g) * s->d;
+            kv_transpose((const float *)s->k + at, b->stride, TK_MIN(n - i * KV_GROUP, KV_GROUP), s->d, ki);
+            b->v[i] = (const float *)s->v + at;
+            continue;
+        }
+        const int64_t row = (s->page[key / s->page_size] * s->heads + g) * s->page_size + key % s->page_size;
+        const int64_t at = row * s->d, count = KV_GROUP * s->d;
+        if (s->type_k == TK_F32)
+            b->k[i] = (const float *)s->k + at, b->v[i] = (const float *)s->v + at;
+        else if (s->type_k == TK_Q8_0)
+            kv_dequantize(s->k, s->v, row / KV_GROUP, s->d, ki, vi_);
+        else {
+            const uint16_t *k16 = (const uint16_t *)s->k + at, *v16 = (const uint16_t *)s->v + at;
+            cast_run(k16, s->type_k, ki, TK_F32, 0, count), cast_run(v16, s->type_k, vi_, TK_F32, 0, count);
+        }
+    }
+}
