@@ -131,6 +131,23 @@ static void drop_unread(tk_program *p, int from) {
     free(read);
 }
 
+/* Moves each accumulation to right behind the record that makes its gradient, which then need not live on. */
+static void accumulate_early(tk_program *p, int from) {
+    int n = p->nrecords, first = n;
+    while (first > from && p->records[first - 1].op == TK_OP_accum) first--;
+    for (int i = first; i < n; i++) {
+        tk_record r = p->records[i];
+        int at = i;
+        for (bool made = false; at > from && !made;) {
+            const tk_record *q = &p->records[at - 1];
+            for (int k = q->nin; k < q->nin + q->nout; k++) made |= q->arg[k] == r.arg[0];
+            at -= !made;
+        }
+        memmove(&p->records[at + 1], &p->records[at], (size_t)(i - at) * sizeof r);
+        p->records[at] = r;
+    }
+}
+
 tk_status tk_grad(tk_program *p, tk_id loss, bool recompute) {
     TK_TRY(tk_prog_check(p));
     int nforward = p->nrecords, cap = p->nvalues;
@@ -158,7 +175,7 @@ tk_status tk_grad(tk_program *p, tk_id loss, bool recompute) {
         tk_id acc = tk_declare(p, TK_ACCUMULATOR, tk_arena_printf(&p->arena, "grad.%s", p->names[n].role), dims, p->real);
         TK_EMIT(p, accum, TK_NOATTR, g.of[w], acc);
     }
-    if (p->status == TK_OK) drop_unread(p, nforward);
+    if (p->status == TK_OK) drop_unread(p, nforward), accumulate_early(p, nforward);
     p->when = TK_FORWARD, p->layer = -1;
     free(g.of), free(g.renamed), free(g.needed);
     return tk_prog_check(p);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory, from the record list alone. A value lives from the record that makes it to the last that reads it,
  * over the order load, changed, forward, backward, update. Long-lived things get places of their own; the
- * rest share WORK: largest first, each at the lowest offset that is free for its whole life. */
+ * rest share WORK: one after the other, each at the lowest offset that is free for its whole life. Largest first
+ * is a good order (1.054 of the bound at worst in the tests); placing what sticks out earlier mends the rest. */
 #include <stdlib.h>
 
 #include "core/core.h"
@@ -26,10 +27,10 @@ static int lower_first(const void *a, const void *b) {
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* Places each life at the lowest free offset; returns the height reached. `met` is room for n pointers. */
-static size_t place(life *lives, int n, bool reuse, life **met) {
+/* Places each life in turn at the lowest free offset; returns the height reached, by whom in *top. `met` is room for
+ * n pointers. */
+static size_t place(life *lives, int n, bool reuse, life **met, int *top) {
     size_t height = 0;
-    qsort(lives, (size_t)n, sizeof *lives, larger_first);
     for (int i = 0; i < n; i++) {
         int m = 0;
         for (int k = 0; k < i; k++)
@@ -41,9 +42,31 @@ static size_t place(life *lives, int n, bool reuse, life **met) {
             at = TK_MAX(at, met[k]->offset + met[k]->bytes);
         }
         lives[i].offset = at;
-        height = TK_MAX(height, at + lives[i].bytes);
+        if (at + lives[i].bytes > height) height = at + lives[i].bytes, *top = i;
     }
     return height;
+}
+
+/* Largest first; then whoever reaches the top goes to the front of the order, while that helps. */
+static size_t pack_lives(life *lives, int n, bool reuse, size_t bound, life **met) {
+    enum { TRIES = 24 };
+    int top = 0, best = 0, moved[TRIES];
+    qsort(lives, (size_t)n, sizeof *lives, larger_first);
+    size_t height = place(lives, n, reuse, met, &top), least = height;
+    int tries = 0;
+    for (; reuse && tries < TRIES && least > bound + bound / 100; tries++) {
+        life l = lives[top];
+        memmove(lives + 1, lives, (size_t)top * sizeof *lives);
+        lives[0] = l, moved[tries] = top;
+        height = place(lives, n, reuse, met, &top);
+        if (height < least) least = height, best = tries + 1;
+    }
+    for (; tries > best; tries--) { /* back to the best order seen */
+        life l = lives[0];
+        memmove(lives, lives + 1, (size_t)moved[tries - 1] * sizeof *lives);
+        lives[moved[tries - 1]] = l;
+    }
+    return place(lives, n, reuse, met, &top);
 }
 
 /* The most bytes alive at one time: no plan can be smaller. */
@@ -139,7 +162,7 @@ tk_status tk_plan(tk_program *p, bool reuse, int threads) {
         if (n < 0) st = TK_E_UNSUPPORTED;
         else {
             p->live_bound = live_bound(lives, n, times, delta);
-            p->arena_bytes[TK_A_WORK] = place(lives, n, reuse, met);
+            p->arena_bytes[TK_A_WORK] = pack_lives(lives, n, reuse, p->live_bound, met);
             for (int i = 0; i < n; i++)
                 if (lives[i].id >= 0) p->values[lives[i].id].offset = lives[i].offset;
                 else p->records[lives[i].record].scratch = lives[i].offset;
