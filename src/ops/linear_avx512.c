@@ -10,6 +10,7 @@ typedef __m512i vi;
 #define vf_set1(x) _mm512_set1_ps(x)
 #define vf_load(p) _mm512_loadu_ps(p)
 #define vf_load_n(p, n) _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), p)
+#define vf_store(p, v) _mm512_storeu_ps(p, v)
 #define vf_store_n(p, v, n) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n)) - 1), v)
 #define vf_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define vf_mul(a, b) _mm512_mul_ps(a, b)
@@ -21,6 +22,7 @@ typedef __m512i vi;
 #define vi_zero() _mm512_setzero_si512()
 #define vi_set1(x) _mm512_set1_epi32(x)
 #define vi_load(p) _mm512_loadu_si512(p)
+#define vi_store(p, v) _mm512_storeu_si512(p, v)
 #define vi_add(a, b) _mm512_add_epi32(a, b)
 #define vi_and(a, b) _mm512_and_si512(a, b)
 #define vi_or(a, b) _mm512_or_si512(a, b)
@@ -42,38 +44,60 @@ static inline __m512i dot_u4(__m512i sum, __m512i w, const signed char *x) {
  * the sums: 32 by 12. */
 #define TILE(name, kind, type, mr, np)                                                                       \
     static void name##_##np##x##mr(const tile *t) { tile_##kind(type, mr, np, t); }
-#define SINGLE(name, kind, type)                                                                             \
-    TILE(name, kind, type, 1, 1) TILE(name, kind, type, 2, 1) TILE(name, kind, type, 3, 1)                   \
-    TILE(name, kind, type, 4, 1) TILE(name, kind, type, 6, 1) TILE(name, kind, type, 8, 1)                   \
+#define FEW(name, kind, type)                                                                                \
+    TILE(name, kind, type, 1, 1)                                                                             \
+    TILE(name, kind, type, 2, 1)                                                                             \
+    TILE(name, kind, type, 3, 1)                                                                             \
+    TILE(name, kind, type, 4, 1)                                                                             \
+    TILE(name, kind, type, 6, 1)                                                                             \
+    TILE(name, kind, type, 8, 1)                                                                             \
     TILE(name, kind, type, 12, 1)
-#define SINGLE_TILES(name)                                                                                   \
-    { [1] = name##_1x1, [2] = name##_1x2, [3] = name##_1x3, [4] = name##_1x4, [6] = name##_1x6,               \
-      [8] = name##_1x8, [12] = name##_1x12 }
-#define INTEGER(name, type)                                                                                  \
-    SINGLE(name, integer, type)                                                                              \
-    TILE(name, integer, type, 1, 2) TILE(name, integer, type, 2, 2) TILE(name, integer, type, 4, 2)          \
-    TILE(name, integer, type, 5, 2) TILE(name, integer, type, 6, 2)                                          \
+#define FEW_OF(name)                                                                                         \
+    .few = { { NULL, name##_1x1, name##_1x2, name##_1x3,                                                     \
+               name##_1x4, [6] = name##_1x6, [8] = name##_1x8, [12] = name##_1x12 },                         \
+             12,                                                                                             \
+             1 }
+#define MANY_INTEGER(name, type)                                                                             \
+    TILE(name, integer, type, 1, 2)                                                                          \
+    TILE(name, integer, type, 2, 2)                                                                          \
+    TILE(name, integer, type, 4, 2)                                                                          \
+    TILE(name, integer, type, 5, 2)                                                                          \
+    TILE(name, integer, type, 6, 2)
+#define MANY_INTEGER_OF(name)                                                                                \
+    .many = { { NULL, name##_2x1, name##_2x2, [4] = name##_2x4, name##_2x5, name##_2x6 }, 6, 2 }, .unit = 32
+#define MANY_FLOAT(name, type)                                                                               \
+    TILE(name, float, type, 1, 2)                                                                            \
+    TILE(name, float, type, 4, 2)                                                                            \
+    TILE(name, float, type, 8, 2)                                                                            \
+    TILE(name, float, type, 10, 2)                                                                           \
+    TILE(name, float, type, 12, 2)
+#define MANY_FLOAT_OF(name)                                                                                  \
+    .many = { { NULL,                                                                                        \
+                name##_2x1, [4] = name##_2x4, [8] = name##_2x8, [10] = name##_2x10, [12] = name##_2x12 },    \
+              12,                                                                                            \
+              2 },                                                                                           \
+    .unit = 1
+#define KERNEL(name, ...)                                                                                    \
     void linear_##name##_avx512(const tk_args *a) {                                                          \
-        static const scheme s = { .single = SINGLE_TILES(name), .most_single = 12,                           \
-            .wide = { [1] = name##_2x1, [2] = name##_2x2, [4] = name##_2x4, [5] = name##_2x5,                \
-                      [6] = name##_2x6 }, .most_wide = 6, .unit = 32, .chunk = 64, .hold = 400 << 10 };      \
+        static const scheme s = { FEW_OF(name), __VA_ARGS__ };                                               \
         multiply(a, &s);                                                                                     \
     }
 #define FLOATING(name, type)                                                                                 \
-    SINGLE(name, float, type)                                                                                \
-    TILE(name, float, type, 1, 2) TILE(name, float, type, 4, 2) TILE(name, float, type, 8, 2)                \
-    TILE(name, float, type, 10, 2) TILE(name, float, type, 12, 2)                                            \
-    void linear_##name##_avx512(const tk_args *a) {                                                          \
-        static const scheme s = { .single = SINGLE_TILES(name), .most_single = 12,                           \
-            .wide = { [1] = name##_2x1, [4] = name##_2x4, [8] = name##_2x8, [10] = name##_2x10,              \
-                      [12] = name##_2x12 }, .most_wide = 12, .unit = 1, .chunk = 512, .hold = 400 << 10 };   \
-        multiply(a, &s);                                                                                     \
-    }
+    FEW(name, float, type) MANY_FLOAT(name, type) KERNEL(name, MANY_FLOAT_OF(name), .chunk = 512)
+#define INTEGER(name, type)                                                                                  \
+    FEW(name, integer, type) MANY_INTEGER(name, type) KERNEL(name, MANY_INTEGER_OF(name), .chunk = 64)
+#define THROUGH(name, type, tiles)                                                                           \
+    FEW(name, integer, type)                                                                                 \
+    static void name##_expand(const tile *t, int p, uint8_t *to) { expand(type, t, p, to); }                 \
+    KERNEL(name, MANY_INTEGER_OF(tiles), .chunk = EXPANDED_CHUNK, .expand = name##_expand)
+
 FLOATING(f32, TK_P_F32)
 FLOATING(f16, TK_P_F16)
 FLOATING(bf16, TK_P_BF16)
 INTEGER(q8_0, TK_P_Q8_0)
 INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
-INTEGER(q4_k, TK_P_Q4_K)
-INTEGER(q6_k, TK_P_Q6_K)
+MANY_INTEGER(whole, EXPANDED)
+MANY_INTEGER(halved, EXPANDED_HALVES)
+THROUGH(q4_k, TK_P_Q4_K, whole)
+THROUGH(q6_k, TK_P_Q6_K, halved)

@@ -9,11 +9,11 @@
  * any batch. Sums cross from one chunk of k to the next through y, which loses nothing.
  *
  * Wanted: vf, vi      16 float32, 16 dwords
- *         vf_zero vf_set1 vf_load vf_load_n vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8 vf_int
- *         vi_zero vi_set1 vi_load vi_add vi_and vi_or vi_srl vi_sll32 vi_as_vf
- *         dot_u8 dot_u4   sums += products of four bytes: weights (any byte; at most 63) times activations
- *         DOT_U8_START    where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the
- * 128 ONE, MANY       panels in a tile of one token and of many */
+ *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8
+ * vf_int vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_srl vi_sll32 vi_as_vf dot_u8 dot_u4   sums
+ * += products of four bytes: weights (any byte; at most 63) times activations DOT_U8_START    where a sum of
+ * dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the 128 ONE, MANY       panels in a tile of
+ * one token and of many */
 #include "base/packed.h"
 #include "ops/ops.h"
 
@@ -86,12 +86,19 @@ INLINE void tile_float(const int type, const int mr, const int np, const tile *t
 
 /* ---- integer formats ---- */
 
+/* K-quants for many tokens: a chunk of their panels is expanded once, to lines of bytes with float32 scales,
+ * and multiplied from there. Block: lines [8], float32 scale[16], then float32 low[16] or the second half's
+ * scale. The numbers, and so the results, are those that the packed form gives. */
+enum { EXPANDED = TK_DTYPES + 1, EXPANDED_HALVES, EXPANDED_BLOCK = 640, EXPANDED_CHUNK = 16 };
+
 INLINE const uint8_t *block_lines(const int type, const uint8_t *panel, size_t b) {
     switch (type) {
     case TK_P_Q8_0: return panel + b / 2 * 1088 + b % 2 * 512;
     case TK_P_Q4_0: return panel + b / 2 * 576 + b % 2 * 256;
     case TK_P_Q4_1: return panel + b * 320;
     case TK_P_Q4_K: return panel + b / 8 * 2368 + b % 8 / 2 * 512;
+    case EXPANDED:
+    case EXPANDED_HALVES: return panel + b * EXPANDED_BLOCK;
     default: return panel + b / 8 * 3392 + b % 8 / 4 * 1024 + b % 2 * 512;
     }
 }
@@ -109,6 +116,11 @@ INLINE void block_scales(const int type, const uint8_t *panel, size_t b, int hal
         *scale = vf_mul(vf_f16(p), vf_u8(p + 64 + b % 8 * 16));
         *low = vf_neg(vf_mul(vf_f16(p + 32), vf_u8(p + 192 + b % 8 * 16)));
         break;
+    case EXPANDED:
+        p += b * EXPANDED_BLOCK + 512;
+        *scale = vf_load(p), *low = vf_load(p + 64);
+        break;
+    case EXPANDED_HALVES: *scale = vf_load(p + b * EXPANDED_BLOCK + 512 + half * 64); break;
     default: p += b / 8 * 3392 + 3072; *scale = vf_mul(vf_f16(p + 256), vf_s8(p + (b % 8 * 2 + half) * 16));
     }
 }
@@ -117,26 +129,30 @@ INLINE const tk_a8 *token(const tk_a8 *x, const tile *t, int i) {
     return (const tk_a8 *)((const uint8_t *)x + (size_t)i * t->x_step);
 }
 
+/* Line `line` of block b as bytes; the high nibbles of a folded line in *high */
+INLINE vi line_bytes(const int type, const uint8_t *panel, const uint8_t *q, const int line, size_t b,
+                     vi *high) {
+    const vi low4 = vi_set1(0x0f0f0f0f);
+    vi raw = vi_load(q + line * 64);
+    if (type == TK_P_Q4_0 || type == TK_P_Q4_1) {
+        *high = vi_and(vi_srl(raw, 4), low4);
+        return vi_and(raw, low4);
+    }
+    if (type == TK_P_Q4_K) return vi_and(vi_srl(raw, (int)(b % 2) * 4), low4);
+    if (type != TK_P_Q6_K) return raw;
+    const uint8_t *top = panel + b / 8 * 3392 + 2048 + b % 8 / 4 * 512 + line * 64;
+    vi pair = vi_and(vi_srl(vi_load(top), (int)(b % 4) * 2), vi_set1(0x03030303));
+    return vi_or(vi_and(vi_srl(raw, (int)(b % 4) / 2 * 4), low4), vi_sll32(pair, 4));
+}
+
 /* Adds line `line` of each panel times the tokens' dwords: dword j, and of folded nibbles j + 4 */
 INLINE void dot_line(const int type, const int mr, const int np, vi sum[][2], const tk_a8 *const x,
                      const tile *t, const uint8_t *const q[2], const int line, size_t b) {
     vi w[2], high[2];
     const bool fold = type == TK_P_Q4_0 || type == TK_P_Q4_1;
     UNROLL for (int p = 0; p < np; p++) {
-        vi raw = vi_load(q[p] + line * 64);
+        w[p] = line_bytes(type, t->w[p], q[p], line, b, &high[p]);
         __builtin_prefetch(q[p] + line * 64 + AHEAD);
-        if (type == TK_P_Q8_0) {
-            w[p] = raw;
-        } else if (fold) {
-            w[p] = vi_and(raw, vi_set1(0x0f0f0f0f)), high[p] = vi_and(vi_srl(raw, 4), vi_set1(0x0f0f0f0f));
-        } else if (type == TK_P_Q4_K) {
-            w[p] = vi_and(vi_srl(raw, (int)(b % 2) * 4), vi_set1(0x0f0f0f0f));
-        } else {
-            const uint8_t *top = t->w[p] + b / 8 * 3392 + 2048 + b % 8 / 4 * 512 + line * 64;
-            vi pair = vi_and(vi_srl(vi_load(top), (int)(b % 4) * 2), vi_set1(0x03030303));
-            w[p] = vi_and(vi_srl(raw, (int)(b % 4) / 2 * 4), vi_set1(0x0f0f0f0f));
-            w[p] = vi_or(w[p], vi_sll32(pair, 4));
-        }
     }
     UNROLL for (int i = 0; i < mr; i++) {
         const int8_t *a = token(x, t, i)->q;
@@ -155,20 +171,24 @@ INLINE vi start(const int type, const tk_a8 *x, int half) {
     switch (type) {
     case TK_P_Q8_0: return DOT_U8_START(x);
     case TK_P_Q4_0: return vi_set1(x->c8);
+    case EXPANDED_HALVES:
     case TK_P_Q6_K: return vi_set1(x->c32[half]);
     default: return vi_zero();
     }
 }
 
 INLINE void tile_integer(const int type, const int mr, const int np, const tile *t) {
-    const bool fold = type == TK_P_Q4_0 || type == TK_P_Q4_1, affine = type == TK_P_Q4_1 || type == TK_P_Q4_K;
-    const int halves = type == TK_P_Q6_K ? 2 : 1, lines = fold || halves == 2 ? 4 : 8;
+    const bool fold = type == TK_P_Q4_0 || type == TK_P_Q4_1, expanded = type > TK_DTYPES;
+    const bool affine = type == TK_P_Q4_1 || type == TK_P_Q4_K || type == EXPANDED;
+    const int halves = type == TK_P_Q6_K || type == EXPANDED_HALVES ? 2 : 1,
+              lines = fold || halves == 2 ? 4 : 8;
     const int chains =
         mr * np <= 2 ? 2 : 1; /* few results: more sums, so that one need not wait for the last */
     vf sum[16][2];
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int p = 0; p < np; p++) sum[i][p] = begin(t, i, p);
-    for (size_t b = (size_t)t->from; b < (size_t)t->to; b++) {
-        const tk_a8 *x = (const tk_a8 *)t->x + b;
+    for (size_t block = (size_t)t->from; block < (size_t)t->to; block++) {
+        const size_t b = expanded ? block - (size_t)t->from : block;
+        const tk_a8 *x = (const tk_a8 *)t->x + block;
         const uint8_t *q[2];
         UNROLL for (int p = 0; p < np; p++) q[p] = block_lines(type, t->w[p], b);
         UNROLL for (int half = 0; half < halves; half++) {
@@ -194,56 +214,84 @@ INLINE void tile_integer(const int type, const int mr, const int np, const tile 
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int p = 0; p < np; p++) finish(t, i, p, sum[i][p]);
 }
 
+/* Blocks t->from .. t->to of panel p, expanded into `to` */
+INLINE void expand(const int type, const tile *t, int p, uint8_t *to) {
+    for (size_t b = (size_t)t->from; b < (size_t)t->to; b++, to += EXPANDED_BLOCK) {
+        const uint8_t *q = block_lines(type, t->w[p], b);
+        vf scale, low;
+        UNROLL for (int line = 0; line < 8; line++)
+            vi_store(to + line * 64, line_bytes(type, t->w[p], q, line, b, NULL));
+        block_scales(type, t->w[p], b, 0, &scale, &low);
+        if (type == TK_P_Q6_K) {
+            vf unused;
+            block_scales(type, t->w[p], b, 1, &low, &unused);
+        }
+        vf_store(to + 512, scale), vf_store(to + 576, low);
+    }
+}
+
 /* ---- all tiles of a format, and the walk over a matrix ---- */
 
-/* Tiles by tokens; a size without a tile is made of smaller ones. `single` has one panel: for few tokens it
- * reads the weights as one stream, which memory likes best. */
+/* Tiles by tokens, all of `panels` panels; a size without a tile is made of smaller ones */
 enum { MOST = 12 };
+typedef struct tiles {
+    tile_fn *of[MOST + 1];
+    int most, panels;
+} tiles;
+/* How a format is multiplied. Few tokens: one panel, which reads the weights as a single stream. Many: a
+ * chunk of k at a time, with as many tokens between two passes over the weights as `HOLD` bytes of x. */
 typedef struct scheme {
-    tile_fn *single[MOST + 1], *wide[MOST + 1];
-    int most_single, most_wide;
-    int unit; /* k of one step of from .. to */
-    int64_t chunk,
-        hold; /* of many tokens: steps a chunk, bytes of activations between two passes of weights */
+    tiles few, many;
+    int unit, chunk;                                   /* k of one step of from .. to; steps of a chunk */
+    void (*expand)(const tile *t, int p, uint8_t *to); /* for the tiles of many, or NULL */
 } scheme;
+enum { HOLD = 384 << 10 };
 
-INLINE int64_t tile_tokens(tile_fn *const *tiles, int most, int64_t left) {
-    int64_t size = tk_ceil_div(left, tk_ceil_div(left, most)); /* even parts: 8 as 4 + 4, not 6 + 2 */
-    while (!tiles[size]) size--;
+/* Even parts: 8 of at most 6 are 4 + 4 */
+static int64_t tile_tokens(const tiles *s, int64_t left) {
+    int64_t size = tk_ceil_div(left, tk_ceil_div(left, s->most));
+    while (!s->of[size]) size--;
     return size;
 }
 
+/* Tokens t0 .. t1 with the panels of t, whose first row is `row` */
+static void multiply_panels(const tk_args *a, const tiles *s, tile *t, int64_t row, int64_t t0, int64_t t1) {
+    for (int64_t i = t0, size; i < t1; i += size) {
+        size = tile_tokens(s, t1 - i);
+        t->x = (const uint8_t *)a->p[0] + (size_t)i * t->x_step;
+        t->y = (float *)a->p[2] + i * t->y_step + row;
+        s->of[size](t);
+    }
+}
+
 static void multiply(const tk_args *a, const scheme *s) {
-    const tk_dtype type = a->type[1];
-    const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k');
-    const int64_t steps = tk_ceil_div(k, s->unit);
-    const bool few = tokens <= s->most_single;
-    const int np = few ? 1 : 2, most = few ? s->most_single : s->most_wide;
-    tile_fn *const *tiles = few ? s->single : s->wide;
-    const size_t panel = tk__panel_bytes(type, k);
-    const size_t x_step = a->type[0] == TK_A8 ? (size_t)steps * sizeof(tk_a8) : (size_t)k * 4;
-    const int64_t chunk = few ? steps : s->chunk;
-    const int64_t block =
-        TK_MAX(s->hold / (int64_t)(x_step / (size_t)steps * (size_t)TK_MIN(chunk, steps)), most);
+    const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'),
+                  steps = tk_ceil_div(k, s->unit);
+    const bool few = tokens <= s->few.most;
+    const tiles *set = few ? &s->few : &s->many;
+    const size_t panel = tk__panel_bytes(a->type[1], k), step_bytes = a->type[0] == TK_A8 ? sizeof(tk_a8) : 4;
+    /* even chunks, of an even number of steps: bfloat16 comes in pairs */
+    const int64_t parts = tk_ceil_div(steps, s->chunk),
+                  chunk = few ? steps : tk_ceil_div(steps, 2 * parts) * 2;
+    const int64_t hold = few ? tokens : TK_MAX((int64_t)(HOLD / step_bytes) / chunk, 2 * MOST);
+    const int rows = TK_PANEL * set->panels;
+    _Alignas(64) uint8_t room[2][EXPANDED_CHUNK * EXPANDED_BLOCK];
     int64_t first, last;
-    tk_split(n, 16 * np, a->ith, a->nth, &first, &last);
-    for (int64_t from = 0; from < steps; from += chunk)
-        for (int64_t t0 = 0; t0 < tokens; t0 += block)
-            for (int64_t row = first; row < last; row += 16 * np) {
-                const uint8_t *w = (const uint8_t *)a->p[1] + (size_t)(row / 16) * panel;
-                const int64_t rest = n - row - 16, t1 = TK_MIN(t0 + block, tokens);
-                tile t = { .w = { w, rest > 0 ? w + panel : w },
-                           .x_step = x_step,
-                           .from = from,
-                           .to = TK_MIN(from + chunk, steps),
-                           .y_step = n,
-                           .live = { (int)TK_MIN(n - row, (int64_t)16),
-                                     (int)TK_MAX(TK_MIN(rest, (int64_t)16), (int64_t)0) } };
-                for (int64_t i = t0, size; i < t1; i += size) {
-                    size = tile_tokens(tiles, most, t1 - i);
-                    t.x = (const uint8_t *)a->p[0] + (size_t)i * x_step;
-                    t.y = (float *)a->p[2] + i * n + row;
-                    tiles[size](&t);
+    tk_split(n, rows, a->ith, a->nth, &first, &last);
+    tile t = { .x_step = (size_t)steps * step_bytes, .y_step = n };
+    for (t.from = 0; t.from < steps; t.from = t.to) {
+        t.to = TK_MIN(t.from + chunk, steps);
+        for (int64_t t0 = 0; t0 < tokens; t0 += hold)
+            for (int64_t row = first; row < last; row += rows) {
+                for (int p = 0; p < set->panels; p++) {
+                    t.live[p] = (int)TK_MAX(TK_MIN(n - row - p * TK_PANEL, (int64_t)TK_PANEL), (int64_t)0);
+                    t.w[p] =
+                        t.live[p] ? (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL + p) * panel : t.w[0];
+                    if (s->expand && !few) s->expand(&t, p, room[p]);
                 }
+                if (s->expand && !few)
+                    for (int p = 0; p < set->panels; p++) t.w[p] = room[p];
+                multiply_panels(a, set, &t, row, t0, TK_MIN(t0 + hold, tokens));
             }
+    }
 }
