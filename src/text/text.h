@@ -7,7 +7,7 @@
 #define TK_TEXT_H
 #include "base/base.h"
 
-/* ---- values ------------------------------------------------------------------------------------------ */
+/* ---- values -------------------------------------------------------------------------------------------- */
 
 typedef struct tk_str { /* bytes somebody else owns; not NUL-terminated */
     const char *s;
@@ -40,7 +40,7 @@ typedef struct tk_vocab {
     ((tk_vocab){.bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1, .add_bos = -1, .add_eos = -1,         \
                 .add_space_prefix = -1})
 
-/* ---- opening ----------------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------------------- */
 
 typedef struct tk_tokenizer tk_tokenizer;
 /* config: tokenizer_config.json (names bos, eos, unk, pad), or NULL. */
@@ -53,7 +53,7 @@ tk_status tk_tokenizer_from_tokbin(tk_tokenizer **out, const void *data, size_t 
 tk_status tk_tokenizer_open(tk_tokenizer **out, const char *path);
 void tk_tokenizer_free(tk_tokenizer *t); /* NULL is fine */
 
-/* ---- text -> ids ----------------------------------------------------------------------------------------- */
+/* ---- text -> ids --------------------------------------------------------------------------------------- */
 
 enum {
     TK_ENCODE_ADD_SPECIAL = 1,   /* the begin/end tokens of the post-processor (GGUF: add_bos, add_eos) */
@@ -65,7 +65,7 @@ enum {
  * several threads at once. On failure `ids` may hold a part. */
 tk_status tk_encode(const tk_tokenizer *t, const char *text, size_t n, unsigned flags, tk_ids *ids);
 
-/* ---- ids -> text ----------------------------------------------------------------------------------------- */
+/* ---- ids -> text --------------------------------------------------------------------------------------- */
 
 enum {
     TK_DECODE_SKIP_SPECIAL = 1, /* special tokens (begin, end, chat marks) give no text */
@@ -76,8 +76,8 @@ enum {
 tk_status tk_decode(const tk_tokenizer *t, const int32_t *ids, size_t n, unsigned flags, tk_buf *text);
 
 /* The same, token by token: the pieces of push and the final flush concatenate to what tk_decode gives.
- * What cannot be shown yet (a broken-off UTF-8 sequence, a run of <0xNN> tokens) is held back; a byte run of more
- * than TK_DETOK_HOLD bytes is let go as it stands. One detokenizer belongs to one thread at a time. */
+ * What cannot be shown yet (a broken-off UTF-8 sequence, a run of <0xNN> tokens) is held back; of a byte run
+ * of TK_DETOK_HOLD bytes what is complete is let go. One detokenizer belongs to one thread at a time. */
 enum { TK_DETOK_HOLD = 1024 };
 typedef struct tk_detok tk_detok;
 tk_status tk_detok_new(tk_detok **out, const tk_tokenizer *t, unsigned decode_flags);
@@ -85,7 +85,7 @@ tk_status tk_detok_push(tk_detok *d, int32_t id, tk_buf *text);
 tk_status tk_detok_flush(tk_detok *d, tk_buf *text); /* then ready for a new text, with the same flags */
 void tk_detok_free(tk_detok *d);
 
-/* ---- questions -------------------------------------------------------------------------------------------- */
+/* ---- questions ----------------------------------------------------------------------------------------- */
 
 int32_t tk_tokenizer_size(const tk_tokenizer *t); /* largest id + 1; the model's logits may be wider */
 /* As the vocabulary spells it (byte-level tokens in GPT-2's alphabet); s is NULL for an id without a

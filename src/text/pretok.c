@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pre-tokenizers: each cuts a piece and hands every part to the next stage, the last one to the model. So
+ * nothing is collected, and a chain of any length needs no memory but where a stage rewrites its text. */
+#include <stdlib.h>
+
+#include "text/tokenizer.h"
+
+tk_status tk__pretok_run(tk__work *w, int stage, const char *s, size_t n) {
+    const tk_tokenizer *t = w->t;
+    if (!n) return TK_OK;
+    if (stage < t->n_pre) return t->pre[stage].run(w, stage, s, n);
+    return tk__model_encode(w, s, n);
+}
+
+/* ---- the byte-level alphabet
+ * ------------------------------------------------------------------------------- */
+
+/* GPT-2 spells bytes as letters: the printable ones of Latin-1 as themselves, the other 68 in order of
+ * value as U+0100 and up. */
+static bool prints(unsigned b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174; }
+
+static struct {
+    char utf8[256][2];
+    uint8_t len[256];
+    int16_t byte[0x144];
+} alphabet;
+static pthread_once_t alphabet_once = PTHREAD_ONCE_INIT;
+static void make_alphabet(void) {
+    memset(alphabet.byte, 0xFF, sizeof alphabet.byte);
+    unsigned next = 0x100;
+    for (unsigned b = 0; b < 256; b++) {
+        unsigned c = prints(b) ? b : next++;
+        alphabet.len[b] = c < 0x80 ? 1 : 2;
+        if (c < 0x80)
+            alphabet.utf8[b][0] = (char)c;
+        else
+            alphabet.utf8[b][0] = (char)(0xC0 | c >> 6), alphabet.utf8[b][1] = (char)(0x80 | (c & 63));
+        alphabet.byte[c] = (int16_t)b;
+    }
+}
+
+tk_str tk__byte_letters(uint8_t byte) {
+    pthread_once(&alphabet_once, make_alphabet);
+    return (tk_str){ alphabet.utf8[byte], alphabet.len[byte] };
+}
+
+int tk__letter_byte(const char *s, unsigned *len) {
+    pthread_once(&alphabet_once, make_alphabet);
+    uint32_t c;
+    *len = tk__utf8_get(s, &c);
+    return c < TK_COUNT(alphabet.byte) ? alphabet.byte[c] : -1;
+}
+
+/* ---- stages
+ * ---------------------------------------------------------------------------------------------------- */
+
+static tk_status run_splitter(tk__work *w, int stage, const char *s, size_t n) {
+    tk__splitter *next = w->t->pre[stage].next;
+    for (size_t p = 0, e; p < n; p = e) {
+        e = next(s, n, p);
+        TK_TRY(tk__pretok_run(w, stage + 1, s + p, e - p));
+    }
+    return TK_OK;
+}
+
+static tk_status run_prefix_space(tk__work *w, int stage, const char *s, size_t n) {
+    if (s[0] == ' ') return tk__pretok_run(w, stage + 1, s, n);
+    tk_buf *b = &w->stage[stage];
+    b->len = 0;
+    tk_buf_put(b, " ", 1);
+    tk_buf_put(b, s, n);
+    TK_TRY(tk_buf_check(b));
+    return tk__pretok_run(w, stage + 1, b->data, b->len);
+}
+
+/* Spells the piece in the byte-level alphabet, for a stage that follows. */
+static tk_status run_letters(tk__work *w, int stage, const char *s, size_t n) {
+    tk_buf *b = &w->stage[stage];
+    b->len = 0;
+    for (size_t i = 0; i < n; i++) {
+        tk_str l = tk__byte_letters((uint8_t)s[i]);
+        tk_buf_put(b, l.s, l.n);
+    }
+    TK_TRY(tk_buf_check(b));
+    return tk__pretok_run(w, stage + 1, b->data, b->len);
+}
+
+/* ---- Split with any pattern
+ * --------------------------------------------------------------------------------- */
+
+typedef struct cut {
+    size_t from, to;
+    bool match;
+} cut;
+typedef struct cuts {
+    cut *at;
+    size_t n, cap;
+} cuts;
+
+static tk_status push_cut(cuts *c, size_t from, size_t to, bool match) {
+    if (c->n == c->cap) {
+        size_t cap = c->cap ? c->cap * 2 : 64;
+        cut *fresh = realloc(c->at, cap * sizeof *fresh);
+        if (!fresh) return TK_FAIL(TK_E_NOMEM, "out of memory\n%zu pieces of a text did not fit", c->n);
+        c->at = fresh, c->cap = cap;
+    }
+    c->at[c->n++] = (cut){ from, to, match };
+    return TK_OK;
+}
+
+static tk_status find_next(tk__work *w, const tk__pretok *z, const char *s, size_t n, size_t from) {
+    if (z->regex) return tk__regex_find(z->regex, &w->search, s, n, from);
+    const char *hit = from < n ? memmem(s + from, n - from, z->text.s, z->text.n) : NULL;
+    w->search.found = hit;
+    if (hit) w->search.start = (size_t)(hit - s), w->search.end = w->search.start + z->text.n;
+    return TK_OK;
+}
+
+/* Matches and what lies between them, in order, covering [0, n). */
+static tk_status find_cuts(tk__work *w, const tk__pretok *z, const char *s, size_t n, cuts *c) {
+    size_t from = 0, at = 0;
+    while (at <= n) {
+        TK_TRY(find_next(w, z, s, n, at));
+        size_t start = w->search.start, end = w->search.end;
+        if (!w->search.found) break;
+        if (from < start) TK_TRY(push_cut(c, from, start, z->invert));
+        if (end > start) TK_TRY(push_cut(c, start, end, !z->invert));
+        from = at = end;
+        if (start == end) at += end < n ? tk__utf8_len(s[end]) : 1;
+    }
+    return from < n ? push_cut(c, from, n, z->invert) : TK_OK;
+}
+
+/* Joins neighbours as the behavior says; what is left is to be handed on, except removed matches. */
+static void join(cuts *c, tk__behavior how) {
+    size_t out = 0;
+    if (how == TK_WITH_NEXT) { /* from the end, like WITH_PREVIOUS from the start */
+        bool was = false;
+        out = c->n;
+        for (size_t i = c->n; i-- > 0;) {
+            cut x = c->at[i];
+            if (x.match && !was && out < c->n)
+                c->at[out].from = x.from;
+            else
+                c->at[--out] = x;
+            was = x.match;
+        }
+        memmove(c->at, c->at + out, (c->n - out) * sizeof *c->at);
+        c->n -= out;
+        return;
+    }
+    bool was = false;
+    for (size_t i = 0; i < c->n; i++) {
+        cut x = c->at[i];
+        bool glue = (how == TK_WITH_PREVIOUS && x.match && !was) || (how == TK_CONTIGUOUS && x.match == was);
+        was = x.match;
+        if (how == TK_REMOVED && x.match) continue;
+        if (glue && out)
+            c->at[out - 1].to = x.to;
+        else
+            c->at[out++] = x;
+    }
+    c->n = out;
+}
+
+static tk_status run_split(tk__work *w, int stage, const char *s, size_t n) {
+    const tk__pretok *z = &w->t->pre[stage];
+    cuts c = { 0 };
+    tk_status r = find_cuts(w, z, s, n, &c);
+    if (r == TK_OK) join(&c, z->behavior);
+    for (size_t i = 0; i < c.n && r == TK_OK; i++)
+        r = tk__pretok_run(w, stage + 1, s + c.at[i].from, c.at[i].to - c.at[i].from);
+    free(c.at);
+    return r;
+}
+
+/* ---- parsing
+ * ---------------------------------------------------------------------------------------------------- */
+
+static tk_status add(tk_tokenizer *t, tk__pretok z) {
+    if (t->n_pre == TK_STAGES) {
+        tk__regex_free(z.regex);
+        return TK_FAIL(TK_E_LIMIT, "the tokenizer has more than %d pre-tokenizers", TK_STAGES);
+    }
+    t->pre[t->n_pre++] = z;
+    return TK_OK;
+}
+
+static tk_status add_splitter(tk_tokenizer *t, tk__splitter *next) {
+    return add(t, (tk__pretok){ .run = run_splitter, .next = next });
+}
+
+static tk_status parse_byte_level(tk_tokenizer *t, const json_t *j) {
+    if (tk__json_true(j, "add_prefix_space", true)) TK_TRY(add(t, (tk__pretok){ .run = run_prefix_space }));
+    if (tk__json_true(j, "use_regex", true)) TK_TRY(add_splitter(t, tk__split_gpt2));
+    return add(t, (tk__pretok){ .run = run_letters });
+}
+
+static tk_status parse_digits(tk_tokenizer *t, const json_t *j) {
+    return add_splitter(t, tk__json_true(j, "individual_digits", false) ? tk__split_digit : tk__split_digits);
+}
+
+static tk_status parse_behavior(const json_t *j, tk__behavior *out) {
+    static const char *const names[] = { [TK_REMOVED] = "Removed",
+                                         [TK_ISOLATED] = "Isolated",
+                                         [TK_WITH_PREVIOUS] = "MergedWithPrevious",
+                                         [TK_WITH_NEXT] = "MergedWithNext",
+                                         [TK_CONTIGUOUS] = "Contiguous" };
+    const char *name = json_string_value(json_object_get(j, "behavior"));
+    for (size_t i = 0; name && i < TK_COUNT(names); i++)
+        if (!strcmp(names[i], name)) return *out = (tk__behavior)i, TK_OK;
+    return tk__unknown_stage("split behavior", name ? name : "(none)");
+}
+
+static tk_status parse_split(tk_tokenizer *t, const json_t *j) {
+    tk__pretok z = { .run = run_split, .invert = tk__json_true(j, "invert", false) };
+    const json_t *pattern = json_object_get(j, "pattern");
+    TK_TRY(parse_behavior(j, &z.behavior));
+    if (!json_object_get(pattern, "Regex")) {
+        TK_TRY(tk__json_string(t, pattern, "String", &z.text));
+        if (!z.text.n) return TK_FAIL(TK_E_UNSUPPORTED, "the tokenizer's Split splits at an empty string");
+        return add(t, z);
+    }
+    tk_str regex;
+    TK_TRY(tk__json_string(t, pattern, "Regex", &regex));
+    tk__splitter *known = tk__splitter_find(regex.s);
+    if (known && z.behavior == TK_ISOLATED)
+        return add_splitter(t, known); /* inverting changes nothing here */
+    TK_TRY(tk__regex_new(&z.regex, regex.s));
+    return add(t, z);
+}
+
+static const struct {
+    const char *type;
+    tk_status (*parse)(tk_tokenizer *t, const json_t *j);
+} rows[] = { { "ByteLevel", parse_byte_level }, { "Split", parse_split }, { "Digits", parse_digits } };
+
+static tk_status parse(tk_tokenizer *t, const json_t *j, int depth) {
+    const char *type;
+    TK_TRY(tk__json_type(j, "pre-tokenizer", depth, &type));
+    if (!strcmp(type, "Sequence")) {
+        size_t i;
+        json_t *e;
+        json_array_foreach(json_object_get(j, "pretokenizers"), i, e) TK_TRY(parse(t, e, depth + 1));
+        return TK_OK;
+    }
+    for (size_t i = 0; i < TK_COUNT(rows); i++)
+        if (!strcmp(rows[i].type, type)) return rows[i].parse(t, j);
+    return tk__unknown_stage("pre-tokenizer", type);
+}
+
+tk_status tk__pretoks_parse(tk_tokenizer *t, const json_t *j) {
+    if (!j || json_is_null(j)) return TK_OK;
+    TK_TRY(parse(t, j, 0));
+    if (t->n_pre && t->pre[t->n_pre - 1].run == run_letters) t->n_pre--, t->bytes = true;
+    return TK_OK;
+}
+
+/* ---- names in GGUF files
+ * -------------------------------------------------------------------------------------- */
+
+/* tokenizer.ggml.pre is a name, not a pattern. The names of a row cut text alike. */
+static const struct {
+    const char *names; /* between blanks */
+    tk__splitter *split[3];
+    bool ignore_merges, add_bos; /* add_bos: when the file does not say */
+} named[] = {
+    { " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert ",
+      { tk__split_gpt2 } },
+    { " llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 ",
+      { tk__split_llama3 },
+      true,
+      true },
+    { " smollm starcoder refact command-r codeshell exaone minerva-7b ",
+      { tk__split_number, tk__split_gpt2 } },
+    { " qwen2 deepseek-r1-qwen stablelm2 kormo hunyuan megrez ", { tk__split_qwen2 } },
+    { " falcon ", { tk__split_falcon, tk__split_gpt2, tk__split_3digits } },
+};
+
+tk_status tk__pretoks_named(tk_tokenizer *t, const char *pre) {
+    char word[64];
+    snprintf(word, sizeof word, " %.60s ", pre);
+    for (size_t i = 0; !strchr(pre, ' ') && i < TK_COUNT(named); i++) {
+        if (!strstr(named[i].names, word)) continue;
+        for (size_t k = 0; k < TK_COUNT(named[i].split) && named[i].split[k]; k++)
+            TK_TRY(add_splitter(t, named[i].split[k]));
+        t->bytes = true;
+        t->ignore_merges = named[i].ignore_merges;
+        t->add_bos = named[i].add_bos;
+        return TK_OK;
+    }
+    return TK_FAIL(TK_E_UNSUPPORTED,
+                   "this build does not know the pre-tokenizer \"%.60s\"\n"
+                   "a GGUF file only names how text is cut, and a guess would give other tokens\n"
+                   "give the model's tokenizer.json with --tokenizer",
+                   pre);
+}

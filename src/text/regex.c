@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Patterns without a hand-written splitter, through Oniguruma, the engine of Hugging Face's library. Two
+ * differences are bridged: Debian's Oniguruma speaks Unicode 14 where theirs speaks 16, so every property,
+ * \w and \d is rewritten to a property of our own (onig_unicode_define_user_property); and a pattern from a
+ * file may backtrack without end, so a search has a retry limit and fails with a message instead. */
+#include <ctype.h>
+#include <oniguruma.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "text/tokenizer.h"
+
+enum {
+    RETRY_LIMIT = 10000000, /* steps of one search: a run of a million spaces takes a few million */
+    SECONDS = 20,           /* all searches of one text: the last resort, since searches add up */
+    PATTERN_MAX = 16384,
+    PROPERTIES_MAX = 18 /* Oniguruma has room for 20 */
+};
+
+struct tk__regex {
+    regex_t *onig;
+    char *pattern;
+};
+
+/* Oniguruma's own state is global and set up once; the lock also guards the list of our properties, which
+ * live until the process ends because compiled patterns of any tokenizer may use them. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool ready;
+static char defined[PROPERTIES_MAX][4];
+static int n_defined;
+static tk_arena ranges;
+
+static tk_status start(void) {
+    if (ready) return TK_OK;
+    OnigEncoding utf8 = ONIG_ENCODING_UTF8;
+    if (onig_initialize(&utf8, 1) != ONIG_NORMAL) return TK_FAIL(TK_E_INTERNAL, "Oniguruma did not start");
+    onig_set_parse_depth_limit(200);
+    ready = true;
+    return TK_OK;
+}
+
+/* Makes \p{tk<name>} known. */
+static tk_status define(const char *name, const char *pattern) {
+    for (int i = 0; i < n_defined; i++)
+        if (!strcmp(defined[i], name)) return TK_OK;
+    bool known;
+    uint32_t *r = n_defined < PROPERTIES_MAX ? tk__category_ranges(&ranges, name, &known) : NULL;
+    if (!r && n_defined < PROPERTIES_MAX && known) return TK_E_NOMEM;
+    char full[16];
+    snprintf(full, sizeof full, "tk%s", name);
+    if (!r || onig_unicode_define_user_property(full, r) != ONIG_NORMAL)
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "the tokenizer's pattern uses \\p{%s}, which this build does not know\n"
+                       "the pattern is %.200s",
+                       name, pattern);
+    snprintf(defined[n_defined++], sizeof *defined, "%s", name);
+    return TK_OK;
+}
+
+/* One escape at p ("\\..."): writes what stands for it, returns what follows. */
+static tk_status rewrite_escape(tk_buf *out, const char **p, const char *pattern) {
+    const char *s = *p;
+    char c = s[1];
+    if (c == 'd' || c == 'D' || c == 'w' || c == 'W') {
+        TK_TRY(define(tolower(c) == 'd' ? "Nd" : "w", pattern));
+        tk_buf_printf(out, "\\%c{tk%s}", islower(c) ? 'p' : 'P', tolower(c) == 'd' ? "Nd" : "w");
+        *p = s + 2;
+        return TK_OK;
+    }
+    if (c == 'b' || c == 'B' || c == 'X' || c == 'R' || c == 'y' || c == 'Y' || c == 'K')
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "the tokenizer's pattern uses \\%c, which this build does not know\n"
+                       "the pattern is %.200s",
+                       c, pattern);
+    if (c == 'p' || c == 'P') {
+        const char *a = s + 2 + (s[2] == '{'), *e = a;
+        bool negated = s[2] == '{' && *a == '^';
+        if (negated) e = ++a;
+        if (s[2] == '{')
+            while (*e && *e != '}') e++;
+        else
+            e += *e != 0;
+        char name[4] = "";
+        if (e - a >= 1 && e - a <= 2)
+            memcpy(name, a, (size_t)(e - a));
+        else
+            return TK_FAIL(TK_E_UNSUPPORTED,
+                           "the tokenizer's pattern uses \\p{%.*s}, which this build does not know\n"
+                           "the pattern is %.200s",
+                           (int)TK_MIN(e - a, 40), a, pattern);
+        if (!isupper((unsigned char)name[0])) /* our own \w goes by the name "w" */
+            return TK_FAIL(TK_E_UNSUPPORTED,
+                           "the tokenizer's pattern uses \\p{%s}, which this build does not know", name);
+        TK_TRY(define(name, pattern));
+        tk_buf_printf(out, "\\%c{tk%s}", (c == 'P') != negated ? 'P' : 'p', name);
+        *p = e + (s[2] == '{' && *e == '}');
+        return TK_OK;
+    }
+    tk_buf_put(out, s, c ? 2 : 1);
+    *p = s + (c ? 2 : 1);
+    return TK_OK;
+}
+
+static tk_status rewrite(tk_buf *out, const char *pattern) {
+    for (const char *p = pattern; *p;) {
+        if (*p == '\\')
+            TK_TRY(rewrite_escape(out, &p, pattern));
+        else if (p[0] == '[' && p[1] == ':')
+            return TK_FAIL(TK_E_UNSUPPORTED,
+                           "the tokenizer's pattern uses [: :] classes, which this build does not know\n"
+                           "the pattern is %.200s",
+                           pattern);
+        else
+            tk_buf_put(out, p++, 1);
+    }
+    return tk_buf_check(out);
+}
+
+static tk_status compile(tk__regex *r, const char *pattern) {
+    TK_TRY(start());
+    tk_buf own = { 0 };
+    tk_status s = rewrite(&own, pattern);
+    if (s == TK_OK) {
+        OnigErrorInfo info;
+        const UChar *from = (const UChar *)(own.data ? own.data : "");
+        int rc = onig_new(&r->onig, from, from + own.len, ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
+                          ONIG_SYNTAX_DEFAULT, &info);
+        if (rc != ONIG_NORMAL) {
+            UChar why[ONIG_MAX_ERROR_MESSAGE_LEN];
+            onig_error_code_to_str(why, rc, &info);
+            s = TK_FAIL(TK_E_FORMAT, "the tokenizer's pattern cannot be read\n%s in %.200s", (char *)why,
+                        pattern);
+        }
+    }
+    tk_buf_free(&own);
+    return s;
+}
+
+tk_status tk__regex_new(tk__regex **out, const char *pattern) {
+    if (strlen(pattern) > PATTERN_MAX)
+        return TK_FAIL(TK_E_LIMIT, "the tokenizer's pattern has %zu bytes\nthe limit is %d", strlen(pattern),
+                       PATTERN_MAX);
+    tk__regex *r = calloc(1, sizeof *r);
+    if (r) r->pattern = strdup(pattern);
+    if (!r || !r->pattern) {
+        tk__regex_free(r);
+        return TK_FAIL(TK_E_NOMEM, "out of memory\na pattern of the tokenizer did not fit");
+    }
+    pthread_mutex_lock(&lock);
+    tk_status s = compile(r, pattern);
+    pthread_mutex_unlock(&lock);
+    if (s != TK_OK) {
+        tk__regex_free(r);
+        return s;
+    }
+    *out = r;
+    return TK_OK;
+}
+
+tk_status tk__regex_find(const tk__regex *r, tk__search *z, const char *s, size_t n, size_t from) {
+    if (!z->region) z->region = onig_region_new();
+    if (!z->limits) z->limits = onig_new_match_param();
+    if (!z->region || !z->limits) return TK_FAIL(TK_E_NOMEM, "out of memory\na search did not fit");
+    if (!z->deadline) z->deadline = tk_now() + SECONDS;
+    OnigMatchParam *limits = z->limits;
+    OnigRegion *region = z->region;
+    onig_initialize_match_param(limits);
+    onig_set_retry_limit_in_search_of_match_param(limits, RETRY_LIMIT);
+    onig_set_match_stack_limit_size_of_match_param(limits, RETRY_LIMIT);
+    const UChar *u = (const UChar *)s;
+    int rc = onig_search_with_param(r->onig, u, u + n, u + from, u + n, region, ONIG_OPTION_NONE, limits);
+    z->found = rc >= 0;
+    if (z->found) z->start = (size_t)region->beg[0], z->end = (size_t)region->end[0];
+    if (rc == ONIGERR_MEMORY) return TK_FAIL(TK_E_NOMEM, "out of memory\na search did not fit");
+    if ((rc < 0 && rc != ONIG_MISMATCH) || tk_now() > z->deadline)
+        return TK_FAIL(TK_E_LIMIT,
+                       "the tokenizer's pattern gave up on this text\n%.200s takes too many steps on it",
+                       r->pattern);
+    return TK_OK;
+}
+
+void tk__search_free(tk__search *z) {
+    if (z->region) onig_region_free(z->region, 1);
+    if (z->limits) onig_free_match_param(z->limits);
+}
+
+void tk__regex_free(tk__regex *r) {
+    if (!r) return;
+    if (r->onig) onig_free(r->onig);
+    free(r->pattern);
+    free(r);
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of the tokenizers. A text runs through the stages that Hugging Face's library names, in its order:
+ *
+ *     cut out added tokens -> normalizers -> cut out normalized added tokens -> pre-tokenizers -> model ->
+ * post
+ *
+ * Each kind of stage is a table of rows {name in tokenizer.json, parse function}; the parse function fills a
+ * small struct that says what to run. GGUF and tok*.bin fill the same structs. Nothing is materialized
+ * between stages that need not be: a pre-tokenizer calls the next one for every piece it cuts, and the
+ * byte-level alphabet (bytes spelled as letters) exists only where a later stage would look at it. */
+#ifndef TK_TOKENIZER_H
+#define TK_TOKENIZER_H
+#include <jansson.h>
+#include <pthread.h>
+
+#include "text/text.h"
+
+enum {
+    TK_ID_MAX = 1 << 22,            /* ids are indices of arrays: a file may not ask for more than this */
+    TK_JSON_MAX = 128 << 20,        /* tokenizer.json: the largest known has 33 MB */
+    TK_ADDED_MAX = 1024,            /* bytes of one added token: bounds the trie walk at each position */
+    TK_STAGES = 16,                 /* stages of one kind */
+    TK_SEGMENT_MAX = INT32_MAX / 4, /* bytes of one text: positions are 32 bits in the merge loops */
+};
+
+/* ---- unicode (unicode.c) ------------------------------------------------------------------------------- */
+
+/* One code point from s[0..n), n > 0. > 0: its length, *c set. < 0: -(bytes of an ill-formed maximal
+ * subpart). 0: a well-formed start that the end of the text cuts off. */
+int tk__utf8_next(const char *s, size_t n, uint32_t *c);
+/* The same for text known to be valid; returns the length. */
+static inline unsigned tk__utf8_get(const char *s, uint32_t *c) {
+    const uint8_t *u = (const uint8_t *)s;
+    if (u[0] < 0x80) return *c = u[0], 1;
+    if (u[0] < 0xE0) return *c = (u[0] & 31u) << 6 | (u[1] & 63u), 2;
+    if (u[0] < 0xF0) return *c = (u[0] & 15u) << 12 | (u[1] & 63u) << 6 | (u[2] & 63u), 3;
+    return *c = (u[0] & 7u) << 18 | (u[1] & 63u) << 12 | (u[2] & 63u) << 6 | (u[3] & 63u), 4;
+}
+static inline unsigned tk__utf8_len(char lead) {
+    uint8_t u = (uint8_t)lead;
+    return u < 0x80 ? 1 : u < 0xE0 ? 2 : u < 0xF0 ? 3 : 4;
+}
+void tk__utf8_put(tk_buf *b, uint32_t c);
+bool tk__utf8_valid(const char *s, size_t n);
+/* Appends s with every ill-formed maximal subpart, and a cut-off end, as U+FFFD. */
+void tk__utf8_clean(tk_buf *b, const char *s, size_t n);
+
+/* What a pattern can ask of a code point; several bits may be set. */
+enum {
+    TK_CP_L = 1,       /* \p{L} */
+    TK_CP_N = 2,       /* \p{N} */
+    TK_CP_S = 4,       /* \s: White_Space */
+    TK_CP_P = 8,       /* \p{P} */
+    TK_CP_W = 16,      /* \w as the regex crate has it */
+    TK_CP_NUMERIC = 32 /* Rust's char::is_numeric */
+};
+extern const uint8_t tk__ascii_class[128];
+unsigned tk__cp_class(uint32_t c);
+/* Code point ranges {first, last} of a general category ("L", "Lu", "N", ...) as Oniguruma wants them:
+ * r[0] = count. Arena-owned; NULL with *known false for an unknown name. */
+uint32_t *tk__category_ranges(tk_arena *a, const char *name, bool *known);
+
+/* ---- maps (vocab_map.c) ---------------------------------------------------------------------------------
+ */
+
+/* Piece -> id. Open addressing; the strings are the caller's and stay put. */
+typedef struct tk__pieces {
+    int32_t *slot; /* index into key/id arrays, -1 empty */
+    struct {
+        tk_str key;
+        int32_t id;
+    } * entry;
+    size_t n, cap; /* cap: slots, a power of two */
+    uint64_t seed;
+} tk__pieces;
+tk_status tk__pieces_init(tk__pieces *m, size_t expected);
+/* *old: the id that the same piece had, -1 if new; the new id replaces it. */
+tk_status tk__pieces_put(tk__pieces *m, tk_str key, int32_t id, int32_t *old);
+int32_t tk__pieces_get(const tk__pieces *m, const char *s, size_t n);
+void tk__pieces_free(tk__pieces *m);
+
+/* (left id, right id) -> rank and merged id. */
+typedef struct tk__merge {
+    int32_t left, right;
+    uint32_t rank;
+    int32_t id;
+} tk__merge;
+typedef struct tk__merges {
+    tk__merge *slot; /* left -1: empty */
+    size_t n, cap;
+    uint64_t seed;
+} tk__merges;
+tk_status tk__merges_init(tk__merges *m, size_t expected);
+void tk__merges_put(tk__merges *m, tk__merge e); /* the last of two equal pairs stays */
+static inline uint64_t tk__mix(uint64_t x) {
+    x *= 0x9E3779B97F4A7C15u, x ^= x >> 32;
+    x *= 0xD6E8FEB86659FD93u;
+    return x ^ x >> 29;
+}
+static inline const tk__merge *tk__merges_get(const tk__merges *m, int32_t left, int32_t right) {
+    size_t mask = m->cap - 1;
+    for (size_t i = tk__mix(((uint64_t)(uint32_t)left << 32 | (uint32_t)right) ^ m->seed) & mask;;
+         i = (i + 1) & mask) {
+        const tk__merge *e = &m->slot[i];
+        if (e->left == left && e->right == right) return e;
+        if (e->left < 0) return NULL;
+    }
+}
+void tk__merges_free(tk__merges *m);
+uint64_t tk__seed(void); /* unpredictable, so that no file can be built to collide */
+
+/* ---- added tokens (added.c) ---------------------------------------------------------------------------- */
+
+typedef struct tk__added {
+    tk_str text; /* as written in the file; pieces of the trie may be its normalized form */
+    int32_t id;
+    bool special, normalized, single_word, lstrip, rstrip;
+} tk__added;
+typedef struct tk__trie tk__trie;
+tk_status tk__trie_new(tk__trie **out);
+/* The first of two equal keys stays. */
+tk_status tk__trie_add(tk__trie *t, const char *s, size_t n, int32_t value);
+/* Leftmost, then longest match at or after `from`; its end, or 0 for none. */
+size_t tk__trie_find(const tk__trie *t, const char *s, size_t n, size_t from, size_t *start, int32_t *value);
+void tk__trie_free(tk__trie *t);
+
+/* ---- stages ----------------------------------------------------------------------------------------------
+ */
+
+typedef struct tk__work tk__work;
+
+/* normalizers.c */
+typedef struct tk__normalizer tk__normalizer;
+struct tk__normalizer {
+    tk_status (*run)(const tk__normalizer *z, const char *s, size_t n, tk_buf *out);
+    tk_str a, b; /* Prepend: a. Replace: a (or the pattern) by b. */
+    struct tk__regex *regex;
+    bool compose, compatible; /* Unicode normalization form: NFC, NFD, NFKC, NFKD */
+};
+tk_status tk__normalizer_add(tk_tokenizer *t, tk__normalizer z);
+tk_status tk__normalizers_parse(tk_tokenizer *t, const json_t *j);
+tk_status tk__normalize_prepend(const tk__normalizer *z, const char *s, size_t n, tk_buf *out);
+tk_status tk__normalize_replace(const tk__normalizer *z, const char *s, size_t n, tk_buf *out);
+/* All normalizers, one after the other, through two buffers; *s, *n: the text, then the result. */
+tk_status tk__normalize(const tk_tokenizer *t, tk_buf two[2], const char **s, size_t *n);
+
+/* pretok.c: cuts a piece and hands the parts to the next stage, in order. */
+typedef struct tk__pretok tk__pretok;
+/* A hand-written pattern: the end of the piece that starts at p < n. Every byte belongs to some piece. */
+typedef size_t tk__splitter(const char *s, size_t n, size_t p);
+typedef enum tk__behavior {
+    TK_REMOVED,
+    TK_ISOLATED,
+    TK_WITH_PREVIOUS,
+    TK_WITH_NEXT,
+    TK_CONTIGUOUS
+} tk__behavior;
+struct tk__pretok {
+    tk_status (*run)(tk__work *w, int stage, const char *s, size_t n);
+    tk__splitter *next;
+    struct tk__regex *regex;
+    tk_str text; /* the string to split at */
+    tk__behavior behavior;
+    bool invert;
+};
+tk_status tk__pretoks_parse(tk_tokenizer *t, const json_t *j);
+/* Appends the stages of a GGUF pre-tokenizer name; sets what else the name implies. */
+tk_status tk__pretoks_named(tk_tokenizer *t, const char *pre);
+/* Runs stage `stage` and all after it, then the model. */
+tk_status tk__pretok_run(tk__work *w, int stage, const char *s, size_t n);
+tk_str tk__byte_letters(uint8_t byte);             /* GPT-2's alphabet: the letter that stands for a byte */
+int tk__letter_byte(const char *s, unsigned *len); /* and back; -1: not of the alphabet */
+
+/* splitters.c: patterns of real files, each in linear time */
+tk__splitter *tk__splitter_find(const char *regex); /* by exact text; NULL: not a known one */
+size_t tk__split_gpt2(const char *s, size_t n, size_t p);
+size_t tk__split_llama3(const char *s, size_t n, size_t p);
+size_t tk__split_qwen2(const char *s, size_t n, size_t p);
+size_t tk__split_digit(const char *s, size_t n, size_t p);   /* Digits, individual */
+size_t tk__split_digits(const char *s, size_t n, size_t p);  /* Digits, runs */
+size_t tk__split_number(const char *s, size_t n, size_t p);  /* \p{N} isolated */
+size_t tk__split_falcon(const char *s, size_t n, size_t p);  /* [\p{P}\$\+<=>\^~\|`]+ isolated */
+size_t tk__split_3digits(const char *s, size_t n, size_t p); /* [0-9][0-9][0-9] isolated */
+
+/* regex.c: everything else, through Oniguruma with Unicode 16 and a limit on its backtracking */
+typedef struct tk__regex tk__regex;
+typedef struct tk__search { /* what searches of one text share; zero-initialized is valid */
+    void *region, *limits;
+    double deadline;   /* set by the first search; 0: not yet */
+    size_t start, end; /* the match */
+    bool found;
+} tk__search;
+tk_status tk__regex_new(tk__regex **out, const char *pattern);
+/* Next match at or after `from`, into *z. */
+tk_status tk__regex_find(const tk__regex *r, tk__search *z, const char *s, size_t n, size_t from);
+void tk__search_free(tk__search *z);
+void tk__regex_free(tk__regex *r);
+
+/* bpe.c: merges by rank (BPE) or by score (SentencePiece-like) */
+typedef enum tk__model_kind { TK_MODEL_BPE, TK_MODEL_SPM } tk__model_kind;
+/* A piece of text as the pre-tokenizers left it. Bytes mode: each byte is one letter; else each code point.
+ */
+tk_status tk__model_encode(tk__work *w, const char *s, size_t n);
+/* Whether and where long pieces may be cut without changing their ids; the vocabulary is complete. */
+void tk__model_find_mark(tk_tokenizer *t);
+
+/* decoders.c */
+typedef struct tk__decoder tk__decoder;
+enum { TK_DEC_BYTE_LEVEL, TK_DEC_REPLACE, TK_DEC_BYTE_FALLBACK, TK_DEC_STRIP, TK_DEC_SPACES };
+struct tk__decoder {
+    int kind;
+    bool fused;         /* a stage before it glued all tokens into one text */
+    tk_str a, b;        /* Replace: a by b. Strip: a, one character */
+    size_t start, stop; /* Strip: how many of them at either end */
+};
+tk_status tk__decoder_add(tk_tokenizer *t, tk__decoder z);
+tk_status tk__decoders_parse(tk_tokenizer *t, const json_t *j);
+
+/* ---- the tokenizer
+ * ------------------------------------------------------------------------------------------ */
+
+enum { TK_FLAG_SPECIAL = 1, TK_FLAG_EOG = 2, TK_FLAG_ADDED = 4, TK_FLAG_NO_MERGE = 8 };
+
+struct tk_tokenizer {
+    tk_arena arena; /* strings, stages */
+    /* vocabulary */
+    int32_t size; /* largest id + 1 */
+    size_t cap_size;
+    tk_str *piece;  /* [size]; s NULL: a hole */
+    float *score;   /* [size], SPM only */
+    uint8_t *flags; /* [size] */
+    tk__pieces ids; /* model's pieces */
+    tk__pieces added_ids;
+    size_t longest; /* bytes of the longest piece that SPM may merge to */
+    int32_t special[TK_SPECIALS];
+    /* stages */
+    tk__added *added;
+    size_t n_added, cap_added;
+    tk__trie *cut_raw, *cut_normalized; /* values: index into added; NULL: nothing to cut */
+    tk__normalizer norm[TK_STAGES];
+    tk__pretok pre[TK_STAGES];
+    tk__decoder dec[TK_STAGES];
+    int n_norm, n_pre, n_dec;
+    bool bytes; /* the last pre-tokenizer was ByteLevel: the model gets raw bytes */
+    tk__model_kind kind;
+    tk__merges merges;
+    bool ignore_merges, byte_fallback, fuse_unk, add_bos;
+    bool raw_added; /* GGUF: added tokens are spelled as text, not in the byte-level alphabet */
+    int32_t unk;
+    tk_str
+        mark; /* a word may be cut before this (a space) where it follows something else; s NULL: nowhere */
+    int32_t letter_id[256]; /* bytes mode: id of the letter; -1 none */
+    int32_t byte_id[256];   /* "<0xNN>"; -1 none */
+    tk_ids prefix, suffix;  /* what ADD_SPECIAL adds */
+    /* scratch with a cache of words, kept between calls; taken by trylock, a second thread makes its own */
+    pthread_mutex_t lock;
+    tk__work *work;
+};
+/* An empty tokenizer with room for `expected` pieces. Whoever made it frees it when filling it fails. */
+tk_status tk__tokenizer_new(tk_tokenizer **out, size_t expected);
+/* Puts a piece of the model's vocabulary (copied). */
+tk_status tk__tokenizer_put(tk_tokenizer *t, tk_str piece, int32_t id);
+/* The merge of two pieces at `rank`; both and their join must be in the vocabulary. */
+tk_status tk__tokenizer_merge(tk_tokenizer *t, tk_str left, tk_str right, size_t rank);
+/* Adds a token with token.id, which may be a piece of the vocabulary. token.text is kept, not copied. */
+tk_status tk__tokenizer_add(tk_tokenizer *t, tk__added token);
+/* After everything is filled in: tries, byte ids, end-of-generation names. */
+tk_status tk__tokenizer_finish(tk_tokenizer *t);
+
+/* hf_json.c: reading tokenizer.json. Strings are copied into the tokenizer's arena. */
+tk_status tk__json_string(tk_tokenizer *t, const json_t *j, const char *key, tk_str *out);
+tk_status tk__json_size(const json_t *j, const char *key, size_t max, size_t *out); /* absent: 0 */
+bool tk__json_true(const json_t *j, const char *key, bool otherwise);
+/* "type" of a stage; `depth` bounds Sequences inside Sequences. */
+tk_status tk__json_type(const json_t *j, const char *what, int depth, const char **type);
+tk_status tk__unknown_stage(const char *what, const char *type);
+tk_str tk__keep(tk_tokenizer *t, const char *s, size_t n); /* s NULL: out of memory */
+
+/* ---- work: what one encode call needs (encode.c)
+ * ------------------------------------------------------------ */
+
+/* A word of up to 28 bytes that became up to 8 ids. Direct-mapped, so its size is its bound. */
+typedef struct tk__word {
+    uint8_t len, count;
+    char key[30];
+    int32_t id[8];
+} tk__word;
+enum { TK_WORDS = 1 << 14 };
+
+/* A symbol of the merge loop: bytes [at, at+len) of the word; len 0: merged into its left neighbour. */
+typedef struct tk__symbol {
+    int32_t id;
+    uint32_t at, len;
+    int32_t prev, next;
+} tk__symbol;
+typedef struct tk__candidate {
+    uint64_t key;
+    uint32_t len;
+    int32_t id;
+} tk__candidate;
+
+struct tk__work {
+    const tk_tokenizer *t;
+    tk_ids *out;
+    unsigned flags; /* TK_ENCODE_* */
+    tk_buf clean, norm[2];
+    tk_buf stage[TK_STAGES]; /* text that a pre-tokenizer rewrites */
+    tk__search search;
+    tk__symbol *symbol;
+    size_t n_symbol, cap_symbol;
+    tk__candidate *heap;
+    size_t n_heap, cap_heap;
+    tk__word *words; /* [TK_WORDS] */
+};
+tk_status tk__work_new(tk__work **out, const tk_tokenizer *t);
+void tk__work_free(tk__work *w);
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* UTF-8 and code point classes. The classes come from a table of our own (unicode_data.h), because the
+ * pattern engines at hand know other versions of Unicode than the library whose ids we must reproduce. */
+#include "text/tokenizer.h"
+#include "text/unicode_data.h"
+
+int tk__utf8_next(const char *s, size_t n, uint32_t *c) {
+    const uint8_t *u = (const uint8_t *)s;
+    if (u[0] < 0x80) return *c = u[0], 1;
+    unsigned need, low = 0x80,
+                   high = 0xBF; /* the second byte's range excludes overlong forms and surrogates */
+    if (u[0] >= 0xC2 && u[0] <= 0xDF)
+        need = 1, *c = u[0] & 31u;
+    else if (u[0] >= 0xE0 && u[0] <= 0xEF) {
+        need = 2, *c = u[0] & 15u;
+        if (u[0] == 0xE0) low = 0xA0;
+        if (u[0] == 0xED) high = 0x9F;
+    } else if (u[0] >= 0xF0 && u[0] <= 0xF4) {
+        need = 3, *c = u[0] & 7u;
+        if (u[0] == 0xF0) low = 0x90;
+        if (u[0] == 0xF4) high = 0x8F;
+    } else
+        return -1;
+    for (unsigned i = 1; i <= need; i++) {
+        if (i >= n) return 0;
+        if (u[i] < low || u[i] > high) return -(int)i;
+        *c = *c << 6 | (u[i] & 63u);
+        low = 0x80, high = 0xBF;
+    }
+    return (int)need + 1;
+}
+
+void tk__utf8_put(tk_buf *b, uint32_t c) {
+    char s[4];
+    size_t n;
+    if (c < 0x80)
+        s[0] = (char)c, n = 1;
+    else if (c < 0x800)
+        s[0] = (char)(0xC0 | c >> 6), s[1] = (char)(0x80 | (c & 63)), n = 2;
+    else if (c < 0x10000) {
+        s[0] = (char)(0xE0 | c >> 12), s[1] = (char)(0x80 | (c >> 6 & 63)), s[2] = (char)(0x80 | (c & 63)),
+        n = 3;
+    } else {
+        s[0] = (char)(0xF0 | c >> 18), s[1] = (char)(0x80 | (c >> 12 & 63));
+        s[2] = (char)(0x80 | (c >> 6 & 63)), s[3] = (char)(0x80 | (c & 63)), n = 4;
+    }
+    tk_buf_put(b, s, n);
+}
+
+/* Length of the valid start of s. */
+static size_t valid_prefix(const char *s, size_t n) {
+    size_t i = 0;
+    while (i < n) {
+        while (i + 8 <= n && !(tk_le64(s + i) & 0x8080808080808080u)) i += 8;
+        if (i >= n) break;
+        uint32_t c;
+        int k = tk__utf8_next(s + i, n - i, &c);
+        if (k <= 0) return i;
+        i += (size_t)k;
+    }
+    return n;
+}
+
+bool tk__utf8_valid(const char *s, size_t n) { return valid_prefix(s, n) == n; }
+
+void tk__utf8_clean(tk_buf *b, const char *s, size_t n) {
+    while (n) {
+        size_t good = valid_prefix(s, n);
+        tk_buf_put(b, s, good);
+        s += good, n -= good;
+        if (!n) return;
+        uint32_t c;
+        int k = tk__utf8_next(s, n, &c);
+        size_t skip = k ? (size_t)-k : n;
+        tk_buf_put(b, "\xEF\xBF\xBD", 3);
+        s += skip, n -= skip;
+    }
+}
+
+#define L (TK_CP_L | TK_CP_W)
+#define N (TK_CP_N | TK_CP_NUMERIC | TK_CP_W)
+#define P TK_CP_P
+#define S TK_CP_S
+/* 0-9, A-Z, a-z, white space 9-13 and 32, and ASCII punctuation of category P; '_' is also \w. */
+const uint8_t tk__ascii_class[128] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, S, S, S, S, S, 0, 0,           /* 00 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,           /* 10 */
+    S, P, P, P, 0, P, P, P, P, P, P, 0, P, P, P, P,           /* 20: $ and + are symbols */
+    N, N, N, N, N, N, N, N, N, N, P, P, 0, 0, 0, P,           /* 30: < = > are symbols */
+    P, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,           /* 40 */
+    L, L, L, L, L, L, L, L, L, L, L, P, P, P, 0, P | TK_CP_W, /* 50 */
+    0, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,           /* 60 */
+    L, L, L, L, L, L, L, L, L, L, L, P, 0, P, 0, 0,           /* 70 */
+};
+#undef L
+#undef N
+#undef P
+#undef S
+
+static unsigned category(uint32_t c) {
+    return c < 0x110000 ? gc_block[gc_index[c / GC_BLOCK]][c % GC_BLOCK] : GC_Cn;
+}
+
+static bool is_space(uint32_t c) { /* White_Space, unchanged since Unicode 6.3 */
+    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+           c == 0x3000;
+}
+
+/* Alphabetic code points outside of L, Nl and M: circled and squared Latin letters */
+static bool is_other_alphabetic(uint32_t c) {
+    return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+           (c >= 0x1F170 && c <= 0x1F189);
+}
+
+unsigned tk__cp_class(uint32_t c) {
+    if (c < 128) return tk__ascii_class[c];
+    unsigned r = is_space(c) ? TK_CP_S : 0;
+    switch (category(c)) {
+    case GC_Lu:
+    case GC_Ll:
+    case GC_Lt:
+    case GC_Lm:
+    case GC_Lo: return r | TK_CP_L | TK_CP_W;
+    case GC_Nd:
+    case GC_Nl: return r | TK_CP_N | TK_CP_NUMERIC | TK_CP_W;
+    case GC_No: return r | TK_CP_N | TK_CP_NUMERIC;
+    case GC_Mn:
+    case GC_Mc:
+    case GC_Me: return r | TK_CP_W;
+    case GC_Pc: return r | TK_CP_P | TK_CP_W;
+    case GC_Pd:
+    case GC_Ps:
+    case GC_Pe:
+    case GC_Pi:
+    case GC_Pf:
+    case GC_Po: return r | TK_CP_P;
+    default: break;
+    }
+    if (c == 0x200C || c == 0x200D || is_other_alphabetic(c)) r |= TK_CP_W;
+    for (size_t i = 0; i < TK_COUNT(numbers_17); i++)
+        if (c >= numbers_17[i][0] && c <= numbers_17[i][1]) r |= TK_CP_NUMERIC;
+    return r;
+}
+
+/* Oniguruma's \w: the regex crate's, and the superscripts and fractions below 0x100, without the joiners */
+static bool is_word(uint32_t c) {
+    if (c == 0x200C || c == 0x200D) return false;
+    if (c < 0x100 && category(c) == GC_No) return true;
+    return tk__cp_class(c) & TK_CP_W;
+}
+
+static bool in_category(uint32_t c, const char *name) {
+    if (!strcmp(name, "w")) return is_word(c);
+    const char *g = gc_names[category(c)];
+    if (!strcmp(name, "LC")) return g[0] == 'L' && (g[1] == 'u' || g[1] == 'l' || g[1] == 't');
+    return g[0] == name[0] && (!name[1] || g[1] == name[1]);
+}
+
+uint32_t *tk__category_ranges(tk_arena *a, const char *name, bool *known) {
+    uint32_t count = 0;
+    for (uint32_t c = 0, was = 0; c < 0x110000; c++) {
+        bool in = in_category(c, name);
+        if (in && !was) count++;
+        was = in;
+    }
+    *known = count > 0;
+    uint32_t *r = count ? tk_arena_array(a, 2 * (size_t)count + 1, sizeof *r) : NULL;
+    if (!r) return NULL;
+    for (uint32_t c = 0, was = 0; c < 0x110000; c++) {
+        bool in = in_category(c, name);
+        if (in && !was) r[++r[0] * 2 - 1] = c;
+        if (in) r[r[0] * 2] = c;
+        was = in;
+    }
+    return r;
+}
