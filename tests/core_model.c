@@ -74,26 +74,31 @@ static int64_t local_count(const tk_program *p, const tk_value *v) {
 }
 
 /* The length of packed sequence i of a data rank that has n of them: uneven, but the same sum on every rank. */
-static int length_of(const run_options *o, int i, int n) { return o->seq_len + (i + 1 == n && n % 2 ? 0 : i % 2 ? -1 : 1); }
+int run_length(const run_options *o, int i, int n) { return o->seq_len + (i + 1 == n && n % 2 ? 0 : i % 2 ? -1 : 1); }
 
-static double input_value(const rank_run *r, const char *role, int64_t i, int micro) {
-    const run_options *o = r->o;
+double run_input(const run_options *o, const char *role, int64_t i, int micro) {
     int per = o->seqs / o->dp, seq = 0;
     int64_t pos = i;
-    for (; pos >= length_of(o, seq % per, per); seq++) pos -= length_of(o, seq % per, per);
+    for (; pos >= run_length(o, seq % per, per); seq++) pos -= run_length(o, seq % per, per);
     uint64_t h = name_hash(role, micro, o->seed);
     if (!strcmp(role, "tokens") || !strcmp(role, "targets")) return (double)(mix(h, (uint64_t)i) % (uint64_t)o->vocab);
     if (!strcmp(role, "positions")) return (double)pos;
     if (!strcmp(role, "sequences")) return seq + micro * o->seqs;
+    if (!strcmp(role, "mask")) return mix(h, (uint64_t)i) % 5 ? 1 : 0;
     return 1;
 }
 
-static double mask_value(const rank_run *r, int64_t i, int micro) { return mix(name_hash("mask", micro, r->o->seed), (uint64_t)i) % 5 ? 1 : 0; }
+double run_weight(const run_options *o, const char *role, int layer, int64_t i) {
+    if (!strcmp(role, "rope_freqs")) return pow(100.0, -(double)i / (double)(o->head_dim / 2));
+    bool gain = !strncmp(role, "norm", 4) && !strchr(role, '.');
+    double x = uniform(name_hash(role, layer, o->seed), (uint64_t)i);
+    return gain ? 1 + 0.2 * x : 0.4 * x;
+}
 
 static void fill_inputs(rank_run *r, int micro) {
     double total = 0;
     for (int m = 0; m < r->o->micro_batches; m++)
-        for (int64_t i = 0; i < r->t_global; i++) total += mask_value(r, i, m);
+        for (int64_t i = 0; i < r->t_global; i++) total += run_input(r->o, "mask", i, m);
     static const double hyper[8] = { 0.05, 0.9, 0.95, 1e-8, 0.1, 0.5, 0.1, 0.05 };
     for (int n = 0; n < r->p.nnames; n++) {
         const tk_name *name = &r->p.names[n];
@@ -103,7 +108,7 @@ static void fill_inputs(rank_run *r, int micro) {
         for (int64_t i = 0, count = local_count(&r->p, v); i < count; i++) {
             int64_t g = global_index(&r->p, v, r->comm ? r->comm->rank : (int[TK_AXES]){ 0 }, i);
             double x = !strcmp(name->role, "count") ? total : !strcmp(name->role, "hyper") ? hyper[g]
-                     : !strcmp(name->role, "mask") ? mask_value(r, g, micro) : input_value(r, name->role, g, micro);
+                                                   : run_input(r->o, name->role, g, micro);
             put(data, i, v->dtype, x);
         }
     }
@@ -116,12 +121,9 @@ static void fill_weights(rank_run *r) {
         const tk_value *v = &r->p.values[name->id];
         void *data = tk_exec_data(r->e, name->id);
         if ((v->kind != TK_WEIGHT && v->kind != TK_CONST) || !data) continue;
-        uint64_t h = name_hash(name->role, name->layer, r->o->seed);
-        bool gain = !strncmp(name->role, "norm", 4) && !strchr(name->role, '.');
         for (int64_t i = 0, count = local_count(&r->p, v); i < count; i++) {
             int64_t g = global_index(&r->p, v, r->comm ? r->comm->rank : zero, i);
-            double x = v->kind == TK_CONST ? pow(100.0, -(double)g / (double)count) : gain ? 1 + 0.2 * uniform(h, (uint64_t)g) : 0.4 * uniform(h, (uint64_t)g);
-            put(data, i, v->dtype, x);
+            put(data, i, v->dtype, run_weight(r->o, name->role, name->layer, g));
         }
     }
 }
@@ -152,7 +154,7 @@ static tk_status build(rank_run *r, const tk_mesh *mesh) {
 static void setup_batch(rank_run *r) {
     int n = r->o->seqs / r->o->dp;
     r->start = calloc((size_t)n + 1, sizeof *r->start), r->past = calloc((size_t)n, sizeof *r->past);
-    for (int i = 0; i < n; i++) r->start[i + 1] = r->start[i] + length_of(r->o, i, n);
+    for (int i = 0; i < n; i++) r->start[i + 1] = r->start[i] + run_length(r->o, i, n);
     r->batch = (tk_batch){ .tokens = r->start[n], .seqs = n, .start = r->start, .past = r->past, .seed = 99, .step = 3 };
     tk_exec_batch(r->e, &r->batch);
 }
@@ -247,7 +249,7 @@ void run_model(const run_options *o, run_result *out) {
     if (n > 1) out->status = tk_local_new(&local, &mesh);
     int per = o->seqs / o->dp;
     int64_t t_local = 0;
-    for (int i = 0; i < per; i++) t_local += length_of(o, i, per);
+    for (int i = 0; i < per; i++) t_local += run_length(o, i, per);
     for (int i = 0; i < n && out->status == TK_OK; i++) {
         ranks[i] = (rank_run){ .o = o, .comm = local ? tk_local_comm(local, i) : NULL, .t_local = t_local, .t_global = t_local * o->dp };
         ranks[i].losses = calloc((size_t)o->micro_batches, sizeof(double));

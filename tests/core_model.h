@@ -31,5 +31,10 @@ typedef struct run_result {
 } run_result;
 void run_model(const run_options *o, run_result *out);
 void run_free(run_result *r);
+/* What run_model fills in: element `index` of a weight (frequency of a pair: "rope_freqs"), and of an input of
+ * micro-batch `micro` ("tokens", "targets", "mask"); lengths of the packed sequences of a rank that has n. */
+double run_weight(const run_options *o, const char *role, int layer, int64_t index);
+double run_input(const run_options *o, const char *role, int64_t index, int micro);
+int run_length(const run_options *o, int sequence, int n);
 const double *run_get(const run_result *r, const char *name, size_t *count);
 #endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program against the straight-line oracles: loss, logits and every gradient of both families, in double with the
+ * references, in float with the references, and in float with whatever kernels this machine has. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "core_model.h"
+#include "oracle.h"
+
+typedef struct truth {
+    oracle_config c;
+    double *freq, **weights, **grads, *logits, loss;
+    int slots;
+} truth;
+
+static void *take(size_t n) {
+    void *p = calloc(n ? n : 1, sizeof(double));
+    assert_non_null(p);
+    return p;
+}
+
+/* Runs the oracle on micro-batch `micro`, adding to loss and gradients. */
+static void add_micro(truth *t, const run_options *o, int micro) {
+    int len[64], *tokens, *targets, *sequence, total = 0;
+    for (int i = 0; i < o->seqs; i++) total += len[i] = run_length(o, i, o->seqs);
+    tokens = take((size_t)total), targets = take((size_t)total), sequence = take((size_t)o->seqs);
+    double *mask = take((size_t)total), count = 0;
+    for (int m = 0; m < o->micro_batches; m++)
+        for (int i = 0; i < total; i++) count += run_input(o, "mask", i, m);
+    for (int i = 0; i < total; i++) {
+        tokens[i] = (int)run_input(o, "tokens", i, micro), targets[i] = (int)run_input(o, "targets", i, micro);
+        mask[i] = run_input(o, "mask", i, micro);
+    }
+    for (int i = 0; i < o->seqs; i++) sequence[i] = i + micro * o->seqs;
+    oracle_batch b = { .nseq = o->seqs, .len = len, .tokens = tokens, .targets = targets, .mask = mask, .count = count,
+                       .sequence = sequence, .seed = 99, .step = 3 };
+    double *logits = micro ? NULL : (t->logits = take((size_t)total * (size_t)o->vocab));
+    t->loss += (o->gpt2 ? oracle_gpt2 : oracle_llama)(&t->c, (const double *const *)t->weights, t->grads, &b, logits);
+    free(tokens), free(targets), free(sequence), free(mask);
+}
+
+static void tell(truth *t, const run_options *o, bool float_weights) {
+    *t = (truth){ .c = { .layers = o->layers, .e = o->embd, .g = o->kv_heads, .r = o->heads / o->kv_heads, .d = o->head_dim, .f = o->ff,
+                         .v = o->vocab, .ctx = o->seq_len + 1, .tied = o->tied, .eps = 1e-5f, .scale = 1 / sqrtf((float)o->head_dim),
+                         .dropout = o->dropout, .rope_pairs = o->gpt2 ? 0 : o->head_dim / 2, .rope_factor = 1 } };
+    t->freq = take((size_t)o->head_dim);
+    for (int i = 0; i < o->head_dim / 2; i++) t->freq[i] = run_weight(o, "rope_freqs", -1, i);
+    t->c.rope_freq = t->freq;
+    t->slots = oracle_slots(&t->c);
+    t->weights = take((size_t)t->slots), t->grads = take((size_t)t->slots);
+    for (int s = 0; s < t->slots; s++) {
+        int layer;
+        const char *role = oracle_slot_role(s, &layer);
+        bool bias = strchr(role, '.') != NULL;
+        if ((!o->gpt2 && (bias || !strcmp(role, "pos_embed"))) || (o->gpt2 && !strcmp(role, "gate")) || (o->tied && !strcmp(role, "head"))) continue;
+        int64_t n = oracle_slot_size(&t->c, s);
+        t->weights[s] = take((size_t)n), t->grads[s] = take((size_t)n);
+        for (int64_t i = 0; i < n; i++) {
+            double w = run_weight(o, role, layer, i);
+            t->weights[s][i] = float_weights ? (double)(float)w : w;
+        }
+    }
+    for (int m = 0; m < o->micro_batches; m++) add_micro(t, o, m);
+}
+
+static void forget(truth *t) {
+    for (int s = 0; s < t->slots; s++) free(t->weights[s]), free(t->grads[s]);
+    free(t->weights), free(t->grads), free(t->freq), free(t->logits);
+}
+
+/* Largest difference of n numbers over the largest true one; the program's rows of `cols` may be padded. */
+static double distance(const double *want, const double *got, int64_t rows, int64_t cols, int64_t got_cols, double scale) {
+    double diff = 0;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++) {
+            scale = fmax(scale, fabs(want[r * cols + c]));
+            double d = fabs(want[r * cols + c] - got[r * got_cols + c]);
+            diff = fmax(diff, isfinite(d) ? d : INFINITY);
+        }
+    return diff / scale;
+}
+
+static void agree(const run_options *o, double tolerance) {
+    truth t;
+    run_result r;
+    tell(&t, o, o->real == TK_F32);
+    run_model(o, &r);
+    if (r.status != TK_OK) fail_msg("%s", tk_error());
+    const char *how = o->kernels ? "kernels" : o->real == TK_F64 ? "double" : "float";
+    assert_true(fabs(*run_get(&r, "loss", NULL) - t.loss) <= tolerance * fabs(t.loss));
+    size_t count;
+    const double *logits = run_get(&r, "logits", &count);
+    int64_t tokens = 0;
+    for (int i = 0; i < o->seqs; i++) tokens += run_length(o, i, o->seqs);
+    double d = distance(t.logits, logits, tokens, o->vocab, (int64_t)count / tokens, 1e-30);
+    if (!(d <= tolerance)) fail_msg("%s: logits differ by %g (gpt2 %d tied %d)", how, d, o->gpt2, o->tied);
+    int compared = 0;
+    for (int s = 0; s < t.slots; s++) {
+        int layer;
+        const char *role = oracle_slot_role(s, &layer);
+        if (!t.grads[s]) continue;
+        char name[48];
+        snprintf(name, sizeof name, layer < 0 ? "grad.%s" : "grad.%s.%d", role, layer);
+        const double *got = run_get(&r, name, NULL);
+        if (!got) fail_msg("%s is missing", name);
+        /* without rope the key bias has gradient zero (softmax sees no shift): measured on the query bias's scale */
+        double scale = 1e-30;
+        if (!strcmp(role, "k.b"))
+            for (int64_t i = 0; i < oracle_slot_size(&t.c, oracle_slot("q.b", layer)); i++)
+                scale = fmax(scale, fabs(t.grads[oracle_slot("q.b", layer)][i]));
+        d = distance(t.grads[s], got, 1, oracle_slot_size(&t.c, s), 0, scale);
+        if (!(d <= tolerance)) fail_msg("%s: %s differs by %g (gpt2 %d tied %d)", how, name, d, o->gpt2, o->tied);
+        compared++;
+    }
+    assert_true(compared >= 2 + o->layers * 9);
+    run_free(&r);
+    forget(&t);
+}
+
+static void program_is_the_oracle(void **state) {
+    (void)state;
+    for (int family = 0; family < 2; family++)
+        for (int variant = 0; variant < 8; variant++) {
+            run_options o = run_defaults();
+            o.gpt2 = family, o.logits = true, o.tied = variant & 1, o.seed = (unsigned)variant + 1;
+            if (variant & 2) o.dropout = 0.25f, o.micro_batches = 2;
+            if (variant & 4) o.recompute = true, o.layers = 3, o.kv_heads = 1, o.head_dim = 8, o.ff = 20;
+            if (family) o.kv_heads = o.heads;
+            o.real = TK_F64, agree(&o, 1e-11);
+            o.real = TK_F32, agree(&o, 1e-5);
+            o.kernels = true, agree(&o, 1e-5);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(program_is_the_oracle) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
