@@ -107,9 +107,9 @@ UNPACK(p_q6_k, TK_P_Q6_K)
 
 /* ---- activations ---- */
 
-void tk__a8_block(tk_a8 *dst, const float *src, int n) {
+void tk__a8_block(tk_a8 *dst, const float src[32]) {
     uint32_t top_bits = 0; /* magnitudes order as integers do, with NaN above infinity: no NaN is lost */
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < 32; i++) {
         uint32_t u = tk_f32_bits(src[i]) & 0x7fffffffu;
         top_bits = TK_MAX(top_bits, u);
     }
@@ -118,7 +118,7 @@ void tk__a8_block(tk_a8 *dst, const float *src, int n) {
     float inverse = small ? 0 : 127 / top;
     int32_t sum[2] = { 0, 0 };
     memset(dst, 0, sizeof *dst);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < 32; i++) {
         float v = src[i] * inverse;
         v = v > -127 ? v : -127; /* NaN too */
         v = v < 127 ? v : 127;
@@ -135,13 +135,12 @@ void tk__a8_block(tk_a8 *dst, const float *src, int n) {
 
 void tk__pack_a8(void *m, const float *src, int64_t rows, int64_t cols, int64_t row) {
     (void)rows;
-    tk_a8 *b = (tk_a8 *)m + row * tk_ceil_div(cols, TK_K32);
-    for (int64_t i = 0; i < cols; i += TK_K32, b++)
-        tk__a8_block(b, src + i, (int)TK_MIN(cols - i, (int64_t)TK_K32));
+    tk_a8 *b = (tk_a8 *)m + row * (cols / TK_K32);
+    for (int64_t i = 0; i < cols; i += TK_K32) tk__a8_block(b++, src + i);
 }
 
 void tk__unpack_a8(float *dst, const void *m, int64_t rows, int64_t cols, int64_t row) {
     (void)rows;
-    const tk_a8 *b = (const tk_a8 *)m + row * tk_ceil_div(cols, TK_K32);
+    const tk_a8 *b = (const tk_a8 *)m + row * (cols / TK_K32);
     for (int64_t i = 0; i < cols; i++) dst[i] = b[i / TK_K32].d * (float)b[i / TK_K32].q[i % TK_K32];
 }

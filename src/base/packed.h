@@ -40,7 +40,7 @@ _Static_assert(sizeof(tk_a8) == 64, "one cache line a block");
 
 /* Quantizes one block: d = max |x| / 127, q = round half even(x / d). Blocks below 1e-30 become zeros; a NaN
  * or infinity makes d one. The one definition of these integers: faster tiers give the same bytes. */
-void tk__a8_block(tk_a8 *dst, const float *src, int n);
+void tk__a8_block(tk_a8 *dst, const float src[32]);
 
 /* Where block `b` (32 k) of a quantized panel has its integers: value 4 j + i of row r is
  *     (q[64 j + 4 r + i] >> shift & mask) | (top[64 j + 4 r + i] >> top_shift & 3) << 4, less `zero`.

@@ -3,14 +3,11 @@
 #include "base/packed.h"
 #include "ops/ops.h"
 
+/* k is a multiple of 32, as it is of every quantized weight: blocks of x and of y correspond */
 void quant_a8(const tk_args *a) {
-    const int64_t t = TK_DIM(a, 't'), k = TK_DIM(a, 'k'), blocks = tk_ceil_div(k, TK_K32);
     const float *x = a->p[0];
     tk_a8 *y = a->p[1];
     int64_t from, end;
-    tk_split(t * blocks, 1, a->ith, a->nth, &from, &end);
-    for (int64_t i = from; i < end; i++) {
-        int64_t row = i / blocks, col = i % blocks * TK_K32;
-        tk__a8_block(y + i, x + row * k + col, (int)TK_MIN(k - col, (int64_t)TK_K32));
-    }
+    tk_split(TK_DIM(a, 't') * (TK_DIM(a, 'k') / TK_K32), 1, a->ith, a->nth, &from, &end);
+    for (int64_t i = from; i < end; i++) tk__a8_block(y + i, x + i * TK_K32);
 }
