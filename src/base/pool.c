@@ -47,7 +47,7 @@ struct tk_pool {
 static void futex_wait(atomic_uint *word, unsigned seen) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0); }
 static void futex_wake(atomic_uint *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1 << 30, NULL, NULL, 0); }
 
-/* Spins until *word != seen; yields now and then so that a busy machine makes progress. */
+/* Spins until *word != seen. */
 static unsigned spin_until_moved(const tk_pool *p, atomic_uint *word, unsigned seen) {
     unsigned v;
     for (unsigned i = 1; (v = atomic_load_explicit(word, memory_order_acquire)) == seen; i++) {

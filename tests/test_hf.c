@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whole models through the engine: float32 logits against Hugging Face transformers (tests/data/hf, made by
+ * tools/make_hf_models.py), on every tier of this machine; and promise 2, bitwise: a row alone, in a batch, in chunks, on
+ * other thread counts and page sizes, and in the training form. */
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "core/core.h"
+#include "infer/infer.h"
+
+#define ROOT "tests/data/hf"
+
+typedef struct model {
+    char name[256];
+    tk_modelfile *file;
+    int32_t tokens[128];
+    int n, vocab;
+    float *truth; /* [n][vocab] */
+} model;
+
+static void must(tk_status s, const char *what) {
+    if (s != TK_OK) fail_msg("%s: %s", what, tk_error());
+}
+
+/* The float32 data of a two-dimensional .npy file of version 1 that numpy wrote. */
+static float *read_npy(const char *path, size_t count) {
+    tk_buf b = { 0 };
+    must(tk_file_read(&b, path, 1 << 24), path);
+    assert_memory_equal(b.data, "\x93NUMPY\x01", 7);
+    assert_non_null(memmem(b.data, 128, "'<f4'", 5));
+    size_t head = 10u + tk_le16(b.data + 8);
+    assert_int_equal(b.len, head + count * 4);
+    float *out = malloc(count * 4);
+    memcpy(out, b.data + head, count * 4);
+    tk_buf_free(&b);
+    return out;
+}
+
+static void load(model *m, const char *name) {
+    char path[512];
+    snprintf(m->name, sizeof m->name, "%s", name);
+    snprintf(path, sizeof path, ROOT "/%s", name);
+    must(tk_modelfile_open(&m->file, path, NULL), name);
+    snprintf(path, sizeof path, ROOT "/%s/tokens.json", name);
+    json_t *ids = json_load_file(path, 0, NULL), *id;
+    size_t i;
+    assert_non_null(ids);
+    json_array_foreach(ids, i, id) m->tokens[i] = (int32_t)json_integer_value(id);
+    m->n = (int)json_array_size(ids), m->vocab = tk_modelfile_config(m->file)->n_vocab;
+    json_decref(ids);
+    snprintf(path, sizeof path, ROOT "/%s/logits.npy", name);
+    m->truth = read_npy(path, (size_t)m->n * (size_t)m->vocab);
+}
+
+/* Calls fn for each model of the folder. */
+static void each_model(void fn(model *m)) {
+    DIR *d = opendir(ROOT);
+    assert_non_null(d);
+    int seen = 0;
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.') continue;
+        model m = { 0 };
+        load(&m, e->d_name);
+        fn(&m);
+        tk_modelfile_free(m.file), free(m.truth);
+        seen++;
+    }
+    closedir(d);
+    assert_true(seen >= 8);
+}
+
+static tk_engine *open_engine(const model *m, tk_engine_options o) {
+    tk_engine *e;
+    if (!o.picks) o.picks = m->n;
+    if (!o.threads) o.threads = 1;
+    must(tk_engine_new(&e, m->file, &o), m->name);
+    return e;
+}
+
+/* Logits of the whole text, fed in chunks of `chunk`, beside `others` sequences of other lengths. Caller frees. */
+static float *logits_of(const model *m, tk_engine_options o, int chunk, int others) {
+    o.seqs = 1 + others, o.picks = o.chunk = (1 + others) * m->n;
+    tk_engine *e = open_engine(m, o);
+    float *out = malloc((size_t)m->n * (size_t)m->vocab * sizeof *out);
+    int seq[16], done[16] = { 0 };
+    for (int k = 0; k <= others; k++) must(tk_seq_new(e, &seq[k]), "sequence");
+    int32_t shifted[16][128];
+    for (int k = 0; k <= others; k++)
+        for (int i = 0; i < m->n; i++) shifted[k][i] = (m->tokens[i] + 7 * k) % m->vocab;
+    for (int at = 0; at < m->n;) {
+        tk_step_item items[16];
+        int n = 0, before = 0;
+        for (int k = others; k >= 0; k--) { /* the one that counts goes last, behind the others' tokens */
+            int part = TK_MIN(k ? 1 + (chunk + 3 * k) % 5 : chunk, m->n - done[k]);
+            if (part < 1) continue;
+            items[n++] = (tk_step_item){ seq[k], shifted[k] + done[k], part, k ? part / 2 : part };
+            if (k) before += part / 2;
+            done[k] += part;
+        }
+        const float *l;
+        must(tk_engine_step(e, items, n, &l), m->name);
+        memcpy(out + (size_t)at * (size_t)m->vocab, l + (size_t)before * (size_t)m->vocab, (size_t)(done[0] - at) * (size_t)m->vocab * sizeof *out);
+        at = done[0];
+    }
+    tk_engine_free(e);
+    return out;
+}
+
+static void judge(model *m) {
+    static const struct { const char *tier; unsigned need, mask; bool reference; } tiers[] = {
+        { "reference", 0, 0, true },
+        { "plain", 0, ~0u, false },
+        { "avx2", TK_CPU_AVX2, ~(unsigned)TK_CPU_AVX2, false },
+        { "best", TK_CPU_AVX512, 0, false },
+    };
+    for (size_t t = 0; t < TK_COUNT(tiers); t++) {
+        if (tiers[t].need & ~tk_cpu_features()) {
+            printf("skipped: tier %s: this CPU lacks it\n", tiers[t].tier);
+            continue;
+        }
+        tk_engine_options o = { .reference = tiers[t].reference, .cpu_mask = tiers[t].mask };
+        float *got = logits_of(m, o, m->n, 0);
+        for (int i = 0; i < m->n; i++) {
+            double scale = 0, diff = 0;
+            for (int v = 0; v < m->vocab; v++) {
+                double want = m->truth[i * m->vocab + v], d = fabs(want - got[i * m->vocab + v]);
+                scale = fmax(scale, fabs(want)), diff = fmax(diff, isfinite(d) ? d : INFINITY);
+            }
+            if (!(diff <= 1e-4 * scale)) fail_msg("%s on %s: row %d is off by %g of its largest", m->name, tiers[t].tier, i, diff / scale);
+        }
+        free(got);
+    }
+}
+
+static void equals_transformers(void **state) {
+    (void)state;
+    each_model(judge);
+}
+
+static void same(const model *m, tk_engine_options o, int chunk, int others, const float *want, const char *what) {
+    float *got = logits_of(m, o, chunk, others);
+    if (memcmp(got, want, (size_t)m->n * (size_t)m->vocab * sizeof *got)) fail_msg("%s, %s: other bits", m->name, what);
+    free(got);
+}
+
+/* The training form over the same text, with the kernels that serving uses. Caller frees. */
+static float *training_logits(const model *m) {
+    tk_program p;
+    tk_exec *e;
+    float freq[256], factor = 1;
+    const tk_config *c = tk_modelfile_config(m->file);
+    if (c->rope.dims) tk_rope_freqs(&c->rope, freq, &factor);
+    tk_build b = { .config = c, .logits = true, .rope_factor = factor, .tokens = m->n };
+    static const tk_mesh alone = { .axes = 0 };
+    tk_prog_init(&p, TK_F32);
+    must(tk_build_program(&p, &b), "build");
+    must(tk_shard(&p, &alone, -1), "shard"), must(tk_choose(&p, tk_cpu_features(), false), "choose");
+    must(tk_hoist(&p, TK_HOIST_ALL), "hoist"), must(tk_plan(&p, true, 1), "plan"), must(tk_exec_new(&e, &p, NULL, NULL, false), "bind");
+    for (int n = 0; n < p.nnames; n++) {
+        const tk_name *name = &p.names[n];
+        void *data = tk_exec_data(e, name->id);
+        tk_weight_view v;
+        if (p.values[name->id].kind == TK_CONST) memcpy(data, freq, sizeof *freq * (size_t)c->rope.dims / 2);
+        if (p.values[name->id].kind != TK_WEIGHT) continue;
+        must(tk_modelfile_weight(m->file, name->role, TK_MAX(name->layer, 0), &v), name->role);
+        for (int64_t r = 0; r < v.rows; r++) tk_weight_view_row(&v, r, (float *)data + r * v.cols);
+    }
+    int32_t start[2] = { 0, m->n }, past[1] = { 0 };
+    tk_batch batch = { .tokens = m->n, .seqs = 1, .start = start, .past = past };
+    for (int i = 0; i < m->n; i++) {
+        ((int32_t *)tk_exec_data(e, tk_find(&p, "tokens", -1)))[i] = m->tokens[i];
+        ((int32_t *)tk_exec_data(e, tk_find(&p, "positions", -1)))[i] = i;
+    }
+    tk_exec_batch(e, &batch);
+    tk_exec_run(e, TK_P_LOAD), tk_exec_run(e, TK_P_FORWARD);
+    float *out = malloc((size_t)m->n * (size_t)m->vocab * sizeof *out);
+    memcpy(out, tk_exec_data(e, tk_find(&p, "logits", -1)), (size_t)m->n * (size_t)m->vocab * sizeof *out);
+    tk_exec_free(e);
+    tk_prog_free(&p);
+    return out;
+}
+
+static void one_truth(model *m) {
+    static const tk_dtype types[] = { TK_F32, TK_F16, TK_BF16 };
+    for (size_t k = 0; k < TK_COUNT(types); k++) {
+        tk_engine_options o = { .kv_set = true, .kv = types[k] };
+        float *alone = logits_of(m, o, m->n, 0);
+        same(m, o, 1, 0, alone, "one token at a time");
+        same(m, o, 7, 0, alone, "chunks of 7");
+        same(m, o, 5, 7, alone, "in a batch of 8");
+        same(m, o, 1, 7, alone, "decoding in a batch of 8");
+        o.threads = 2, same(m, o, m->n, 0, alone, "2 threads"), same(m, o, 1, 3, alone, "2 threads, in a batch");
+        o.threads = 3, same(m, o, 4, 0, alone, "3 threads");
+        o.threads = 1;
+        for (int page = 16; page <= 256; page *= 4) o.page_size = page, same(m, o, 3, 2, alone, "other pages");
+        if (types[k] == TK_F32) {
+            float *train = training_logits(m);
+            if (memcmp(train, alone, (size_t)m->n * (size_t)m->vocab * sizeof *train)) fail_msg("%s: the training form has other bits", m->name);
+            free(train);
+        }
+        free(alone);
+    }
+}
+
+static void bits_do_not_depend_on_company(void **state) {
+    (void)state;
+    each_model(one_truth);
+}
+
+/* A text that does not fit is an error with both numbers, and nothing was computed. */
+static void long_text(model *m) {
+    tk_engine *e = open_engine(m, (tk_engine_options){ .ctx = 8 });
+    int seq;
+    must(tk_seq_new(e, &seq), "sequence");
+    assert_int_equal(tk_engine_prefill(e, seq, m->tokens, 9, NULL), TK_E_LIMIT);
+    assert_non_null(strstr(tk_error(), "it has 9 tokens, the context has room for 8"));
+    assert_int_equal(tk_seq_length(e, seq), 0);
+    must(tk_engine_prefill(e, seq, m->tokens, 8, NULL), "prefill");
+    int32_t bad = m->vocab, ok = 1;
+    tk_step_item item = { seq, &ok, 1, 1 };
+    assert_int_equal(tk_engine_step(e, &item, 1, NULL), TK_E_LIMIT);
+    tk_seq_truncate(e, seq, 3);
+    item.tokens = &bad;
+    assert_int_equal(tk_engine_step(e, &item, 1, NULL), TK_E_USAGE);
+    assert_int_equal(tk_seq_length(e, seq), 3);
+    int other;
+    assert_int_equal(tk_seq_new(e, &other), TK_E_LIMIT);
+    tk_engine_free(e);
+}
+
+static void limits_are_said(void **state) {
+    (void)state;
+    each_model(long_text);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equals_transformers),
+        cmocka_unit_test(bits_do_not_depend_on_company),
+        cmocka_unit_test(limits_are_said),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
