@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. Everything real is in CMakeLists.txt; `make help` lists what there is.
+BUILD ?= build
+TOKAMAK = $(BUILD)/bin/tokamak
+
+.PHONY: all demo check bench judge asan tsan fuzz lint format install deps clean help
+
+all: deps                ## build the command, the libraries and the tests into build/
+	@cmake --preset release -B $(BUILD) >/dev/null
+	@cmake --build $(BUILD)
+
+demo: all                ## fetch a small model (98 MB) and let it answer
+	@$(TOKAMAK) pull smollm2
+	@$(TOKAMAK) run smollm2 -p "What is the capital of France?" -n 64 --temp 0
+	@$(TOKAMAK) bench smollm2 -p 128 -n 64 -r 3
+
+check: all               ## run all tests (no network needed)
+	@ctest --test-dir $(BUILD) --output-on-failure -j 2
+
+bench: all               ## measure the kernels of this machine
+	@$(TOKAMAK) bench ops
+
+judge: all               ## compare with llama.cpp, transformers and HF tokenizers from PyPI (several GB, an hour)
+	@tools/deps.sh dev && python3 tools/judge.py --build $(BUILD)
+
+asan: deps               ## all tests under AddressSanitizer and UBSan
+	@cmake --preset asan >/dev/null && cmake --build build-asan && ctest --test-dir build-asan --output-on-failure -j 2
+
+tsan: deps               ## all tests under ThreadSanitizer
+	@cmake --preset tsan >/dev/null && cmake --build build-tsan && ctest --test-dir build-tsan --output-on-failure -j 2
+
+fuzz:                    ## libFuzzer on every parser, FUZZ_SECONDS each (default 60)
+	@tools/deps.sh dev && tools/fuzz.sh
+
+lint:                    ## clang-format, clang-tidy, cppcheck, the tree's own rules
+	@tools/deps.sh dev && tools/lint.sh $(BUILD)
+
+format:                  ## clang-format all C files in place
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+install: all             ## install below PREFIX (default /usr/local)
+	@cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
+
+deps:                    # Debian packages; does nothing when they are there
+	@tools/deps.sh
+
+clean:                   ## remove all build folders
+	@rm -rf build build-asan build-tsan build-fuzz
+
+help:                    ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | column -t -s ':'
