@@ -147,7 +147,9 @@ void cli_progress_end(cli_progress *p);
 bool cli_ask(const char *question, bool standard);
 /* A note for people on stderr; control bytes (of hostile names) are shown as '?'. */
 void cli_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void cli_print_error(const char *command, bool verbose);
+/* The thread's last error in three parts. A message without its second or third line gets what the status
+ * says in general, so that the library need not repeat it everywhere. */
+void cli_print_error(const char *command, tk_status status, bool verbose);
 
 /* ---- models (cmd_hub.c) ------------------------------------------------------------------------------ */
 

@@ -93,10 +93,10 @@ int main(int argc, char **argv) {
         const cli_command *c = find_command(argc - 1, argv + 1, &words);
         cli_args a = { 0 };
         s = c ? run_command(c, &a, argc - 1 - words, argv + 1 + words) : fail_unknown(first);
-        if (s != TK_OK) cli_print_error(c ? c->name : "", a.verbose);
+        if (s != TK_OK) cli_print_error(c ? c->name : "", s, a.verbose);
         cli_args_free(&a);
         return tk__exit_code(s);
     }
-    if (s != TK_OK) cli_print_error("", false);
+    if (s != TK_OK) cli_print_error("", s, false);
     return tk__exit_code(s);
 }

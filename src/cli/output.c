@@ -223,22 +223,49 @@ void cli_note(const char *fmt, ...) {
     fputc('\n', stderr);
 }
 
-void cli_print_error(const char *command, bool verbose) {
-    static const char *labels[] = { "error: ", "  why: ", "   do: " };
+/* What to do when the message does not say, by status */
+static const char *general_advice(tk_status s) {
+    switch (s) {
+    case TK_E_USAGE: return "see the command's --help";
+    case TK_E_NOTFOUND: return "check the name";
+    case TK_E_FORMAT: return "fetch the file again, or ask whoever made it";
+    case TK_E_UNSUPPORTED: return "look for another file of the same model, or a newer Tokamak";
+    case TK_E_LIMIT: return "give less, or raise the limit if the command has an option for it";
+    case TK_E_NOMEM: return "free some memory, lower --ctx, or take a smaller model";
+    case TK_E_IO: return "check the disk and the permissions";
+    case TK_E_NETWORK: return "check the network and try again";
+    case TK_E_INTERNAL: return "report it with the command and this text";
+    default: return "run the command again";
+    }
+}
+
+/* What the status means */
+static const char *general_reason(tk_status s) {
+    static const char *const meanings[] = {
+#define X(name, exit_code, meaning) meaning,
+        TK_STATUS_LIST(X)
+#undef X
+    };
+    return (size_t)s < TK_COUNT(meanings) ? meanings[s] : "unknown";
+}
+
+void cli_print_error(const char *command, tk_status status, bool verbose) {
+    static const char *const labels[] = { "error: ", "  why: ", "   do: " };
+    const char *parts[] = { NULL, NULL, NULL }, *s = tk_error();
     const bool color = cli_color(stderr);
     fflush(stdout); /* so that an answer already given stands before the error */
-    int line = 0;
-    for (const char *s = tk_error(); *s; line++) {
-        size_t n = strcspn(s, "\n");
-        const char *label = labels[TK_MIN(line, 2)];
-        if (n) {
-            fprintf(stderr, "%s%s%s", color && !line ? "\033[1;31m" : "", label,
-                    color && !line ? "\033[0m" : "");
-            if (!line && *command) fprintf(stderr, "%s: ", command);
-            put_safe(s, n);
-            fputc('\n', stderr);
-        }
-        s += n + (s[n] == '\n');
+    for (int i = 0; i < 3 && *s; i++) {
+        parts[i] = s;
+        s += strcspn(s, "\n");
+        s += *s == '\n';
+    }
+    if (!parts[1] || *parts[1] == '\n') parts[1] = general_reason(status);
+    if (!parts[2] || *parts[2] == '\n') parts[2] = general_advice(status);
+    for (int i = 0; i < 3; i++) {
+        fprintf(stderr, "%s%s%s", color && !i ? "\033[1;31m" : "", labels[i], color && !i ? "\033[0m" : "");
+        if (!i && *command) fprintf(stderr, "%s: ", command);
+        if (parts[i]) put_safe(parts[i], strcspn(parts[i], "\n"));
+        fputc('\n', stderr);
     }
     if (verbose) fprintf(stderr, "   at: %s\n", tk__error_where());
 }

@@ -59,13 +59,6 @@ bool tk__hub_safe_path(const char *path) {
     }
 }
 
-static tk_status fail_name(const char *name) {
-    return TK_FAIL(TK_E_USAGE,
-                   "'%s' names no model\na name is one that `tokamak pull --help` lists, or hf:ORG/REPO or "
-                   "hf:ORG/REPO:FILE\ncheck the spelling",
-                   name);
-}
-
 static bool known_name(const char *name, tk__hub_name *out) {
     for (size_t i = 0; i < tk__hub_model_count; i++) {
         const tk__hub_model *m = &tk__hub_models[i];
@@ -80,14 +73,15 @@ static bool known_name(const char *name, tk__hub_name *out) {
     return false;
 }
 
-tk_status tk__hub_parse(const char *name, tk__hub_name *out) {
+/* false: it is no name */
+static bool parse(const char *name, tk__hub_name *out) {
     *out = (tk__hub_name){ 0 };
-    if (known_name(name, out)) return TK_OK;
+    if (known_name(name, out)) return true;
     bool marked = !strncmp(name, "hf:", 3);
     const char *repo = marked ? name + 3 : name, *colon = strchr(repo, ':'), *slash = strchr(repo, '/');
     size_t n = colon ? (size_t)(colon - repo) : strlen(repo);
     if (slash && slash > repo + n) slash = NULL;
-    if (n >= sizeof out->repo || (!slash && !marked)) return fail_name(name);
+    if (n >= sizeof out->repo || (!slash && !marked)) return false;
     memcpy(out->repo, repo, n);
     char org[200] = "", *last = out->repo;
     if (slash) {
@@ -95,15 +89,28 @@ tk_status tk__hub_parse(const char *name, tk__hub_name *out) {
         last = out->repo + (slash - repo) + 1;
     }
     if ((slash && !tk__hub_safe_word(org, 96)) || !tk__hub_safe_word(last, 96) || strstr(out->repo, "--"))
-        return fail_name(name);
-    if (colon && (!tk__hub_safe_path(colon + 1) || strlen(colon + 1) >= sizeof out->file))
-        return fail_name(name);
+        return false;
+    if (colon && (!tk__hub_safe_path(colon + 1) || strlen(colon + 1) >= sizeof out->file)) return false;
     if (colon) strcpy(out->file, colon + 1);
     if (slash)
         snprintf(out->folder, sizeof out->folder, "models--%.97s--%.97s", org, last);
     else
         snprintf(out->folder, sizeof out->folder, "models--%.97s", last);
-    return TK_OK;
+    return true;
+}
+
+#define MODEL(name, ...) " " name
+static const char known_names[] =
+#include "hub/models.def"
+    ;
+#undef MODEL
+
+tk_status tk__hub_parse(const char *name, tk__hub_name *out) {
+    if (parse(name, out)) return TK_OK;
+    return TK_FAIL(
+        TK_E_USAGE,
+        "'%s' names no model\nnames are hf:ORG/REPO, hf:ORG/REPO:FILE, and these:%s\ncheck the spelling",
+        name, known_names);
 }
 
 /* "./x", "/x", "a/b/c" and "a/b.gguf" are meant as paths even when nothing lies there. */
@@ -119,7 +126,7 @@ static bool looks_like_path(const char *name) {
 
 bool tk_hub_is_name(const char *name) {
     tk__hub_name n;
-    return *name && !looks_like_path(name) && tk__hub_parse(name, &n) == TK_OK;
+    return *name && !looks_like_path(name) && parse(name, &n);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------- */
@@ -316,7 +323,7 @@ tk_status tk_hub_resolve(const char *name, char **path) {
     tk__hub_name n;
     if (tk_file_exists(name))
         s = tk__hub_path(&arena, &found, "%s", name);
-    else if (looks_like_path(name) || tk__hub_parse(name, &n) != TK_OK)
+    else if (looks_like_path(name) || !parse(name, &n))
         s = TK_FAIL(TK_E_NOTFOUND, "cannot find %s\nno such file or folder%s\n%s", name,
                     strchr(name, '/') ? "" : ", and no pulled model of that name",
                     strchr(name, '/') ? "check the path"
@@ -499,7 +506,7 @@ static tk_status remove_file(tk_arena *arena, const char *folder, const char *pa
 
 tk_status tk_hub_remove(const char *name, uint64_t *freed) {
     tk__hub_name n;
-    if (looks_like_path(name) || tk__hub_parse(name, &n) != TK_OK)
+    if (looks_like_path(name) || !parse(name, &n))
         return TK_FAIL(TK_E_USAGE,
                        "cannot remove '%s'\nit is not the name of a pulled model\n`tokamak ls` lists them; "
                        "other files are removed with rm",
