@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Models, tokenizers and templates that are missing, damaged or not what they claim, through the command.
+. tests/harness.sh
+
+# models: every way for one not to be there or not to be one
+m="$dir/models"
+mkdir -p "$m/empty" "$m/config-only" "$m/no-shard" "$m/family"
+: >"$m/nothing.gguf"
+head -c 5000 /dev/zero >"$m/zeros.gguf"
+head -c 5000 /dev/zero | tr '\0' '\377' >"$m/ones.bin"
+printf 'GGUF\3\0\0\0' >"$m/short.gguf"
+printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\177\0\0\0\0\0\0\0\0' >"$m/many.gguf"
+printf 'GGUF\11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' >"$m/version9.gguf"
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 98362432\n' >"$m/lfs.gguf"
+llama='"model_type":"llama","hidden_size":8,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":8,"vocab_size":8,"rms_norm_eps":1e-5,"max_position_embeddings":8'
+echo "{$llama}" >"$m/config-only/config.json"
+echo "{$llama}" >"$m/no-shard/config.json"
+echo '{"weight_map":{"model.embed_tokens.weight":"model-00001-of-00002.safetensors"}}' >"$m/no-shard/model.safetensors.index.json"
+echo '{"model_type":"frobnicator","hidden_size":8}' >"$m/family/config.json"
+cp "$m/lfs.gguf" "$m/family/model.safetensors"
+fails 3 "no such file" show "$m/absent.gguf"
+fails 3 "no such file" show ./absent
+fails 3 "tokamak ls" show absent
+fails 3 "tokamak pull org/absent" show org/absent
+fails 2 "name is empty" show ""
+fails 3 "holds no model" show "$m/empty"
+fails 4 "Git-LFS" show "$m/lfs.gguf"
+fails 3 "" show "$m/config-only"
+fails 3 "model-00001-of-00002.safetensors" show "$m/no-shard"
+fails 5 "frobnicator" show "$m/family"
+fails 4 "" show "$m/nothing.gguf"
+fails 5 "" show "$m/zeros.gguf"
+fails 5 "" show "$m/ones.bin"
+fails 4 "" show "$m/short.gguf"
+fails 4 "" show "$m/many.gguf"
+fails 5 "version" show "$m/version9.gguf"
+fails 2 "not a file" show /dev/null
+if chmod 000 "$m/zeros.gguf" && ! cat "$m/zeros.gguf" >/dev/null 2>&1; then fails 8 "permission" show "$m/zeros.gguf"; fi
+
+# tokenizers and templates
+fails 3 "no such file" tokenize "$m/absent/tokenizer.json" -p x
+echo '{"model":{"type":"BPE"' >"$m/tokenizer.json"
+fails 4 "tokenizer.json" tokenize "$m/tokenizer.json" -p x
+echo '{"model":{"type":"Frobnicator"}}' >"$m/tokenizer.json"
+fails 5 "Frobnicator" tokenize "$m/tokenizer.json" -p x
+printf '{"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}}' >"$m/tokenizer.json"
+works "[2, 0]" tokenize "$m/tokenizer.json" -p aba
+works "ab a" detokenize "$m/tokenizer.json" --tokens 2,0
+fails 2 "both --prompt and --file" tokenize "$m/tokenizer.json" -p x -f y
+fails 3 "cannot open" tokenize "$m/tokenizer.json" -f "$m/absent.txt"
+fails 2 "--jsonl" tokenize "$m/tokenizer.json" -p x --jsonl y
+echo 'not json' >"$m/lines"
+fails 4 "line 1" tokenize "$m/tokenizer.json" --jsonl "$m/lines"
+fails 2 "bad token id" detokenize "$m/tokenizer.json" --tokens 1,x
+fails 2 "3" detokenize "$m/tokenizer.json" --tokens 3
+fails 2 "no ids" detokenize "$m/tokenizer.json"
+echo '{"messages":[{"role":"user","content":"hi"}]}' >"$m/chat.json"
+
+finish
