@@ -35,7 +35,7 @@ fails 5 "" show "$m/ones.bin"
 fails 4 "" show "$m/short.gguf"
 fails 4 "" show "$m/many.gguf"
 fails 5 "version" show "$m/version9.gguf"
-fails 2 "not a file" show /dev/null
+fails 2 "not a file" show /dev/zero
 if chmod 000 "$m/zeros.gguf" && ! cat "$m/zeros.gguf" >/dev/null 2>&1; then fails 8 "permission" show "$m/zeros.gguf"; fi
 
 # tokenizers and templates
