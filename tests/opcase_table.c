@@ -38,6 +38,7 @@ const op_case op_cases[] = {
     CASE(bias, "t1 n1"),
     CASE(bias, "t5 n37"),
     CASE(bias, "t3 n64"),
+    CASE(bias, "t9 n1025"),
 
     CASE(norm, "t1 k3", F(1e-5f)),
     CASE(norm, "t3 k7", F(1e-6f)),
@@ -73,21 +74,26 @@ const op_case op_cases[] = {
     SPLIT(attn_paged, "t2 g2 r4 d64 p6 s64", "1 1", "64 129", F(0.125f)),
     SPLIT(attn_paged, "t70 g1 r2 d96 p8 s32", "66 4", "7 90", F(0.1f)),
     SPLIT(attn_paged, "t6 g2 r1 d128 p5 s48", "6", "200", F(0.09f)),
+    SPLIT(attn_paged, "t6 g1 r2 d32 p50 s64", "1 5", "1100 700", F(0.2f)), /* many key blocks */
     SPLIT(attn_paged, "t9 g2 r2 d32 p4 s32", "3 5", "1 2", F(20)),
 
     CASE(add, "n1"),
     CASE(add, "n77"),
+    CASE(add, "n9001"), /* enough for several threads, as below */
     CASE(swiglu, "n1"),
     CASE(swiglu, "n130"),
+    CASE(swiglu, "n9001"),
     CASE(act, "n67", I(TK_ACT_SILU)),
     CASE(act, "n67", I(TK_ACT_GELU_TANH)),
     CASE(act, "n67", I(TK_ACT_GELU_ERF)),
     CASE(act, "n67", I(TK_ACT_RELU)),
+    CASE(act, "n9001", I(TK_ACT_GELU_TANH)),
     CASE(dropout, "t5 n11", F(0.3f), I(2)),
     CASE(dropout, "t3 n10@6/16", F(0.1f), I(1)),
     CASE(dropout, "t2 n19", F(0)),
     CASE(pick, "t9 o4 k13"),
     CASE(pick, "t3 o5 k64"),
+    CASE(pick, "t5 o9 k1025"),
 
     CASE(head, "t4 v9 k5"),
     CASE(head, "t5 v6@4/9 k7"),
@@ -97,6 +103,7 @@ const op_case op_cases[] = {
     CASE(loss, "t1"),
     CASE(loss, "t21"),
     CASE(cast, "n45"),
+    CASE(cast, "n9001"),
 
     CASE(pack, "n16 k256"),
     CASE(pack, "n37 k256"),
