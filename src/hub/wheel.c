@@ -211,13 +211,16 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
+/* The folder is ours alone: the caller holds the blob's lock. One that an interrupted pull left goes first.
+ */
 static tk_status fetch(tk__hub_store *s, const tk__hub_model *m) {
     char *folder;
+    TK_TRY(tk__hub_path(&s->arena, &folder, "%s/pip", s->folder));
+    nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     TK_TRY(tk__hub_need_space(s, m->wheel_bytes + m->bytes));
-    TK_TRY(tk__hub_path(&s->arena, &folder, "%s/pip-XXXXXX", s->folder));
-    if (!mkdtemp(folder)) return tk__hub_fail_errno("create", folder);
+    if (mkdir(folder, 0700)) return tk__hub_fail_errno("create", folder);
     tk_status status = make_blob(s, m, folder);
-    nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS); /* ours: mkdtemp made it */
+    nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return status;
 }
 
