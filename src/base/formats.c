@@ -200,7 +200,7 @@ enum { QKK = 256 };
  * Sub-block j of 32: x = d scale[j] q - dmin min[j]. The first four scales and minima lie in the low six
  * bits of bytes 0-3 and 4-7; the others have their low four bits in bytes 8-11 and their top two bits
  * above the former. Nibbles come in runs of 64 values: low halves are the first 32, high the next. */
-static void q4k_scale(const uint8_t s[12], int j, int *scale, int *min) {
+static void q4k_scale(const uint8_t *s, int j, int *scale, int *min) {
     if (j < 4) {
         *scale = s[j] & 63, *min = s[j + 4] & 63;
     } else {
@@ -209,7 +209,7 @@ static void q4k_scale(const uint8_t s[12], int j, int *scale, int *min) {
     }
 }
 
-static void q4k_set_scale(uint8_t s[12], int j, int scale, int min) {
+static void q4k_set_scale(uint8_t *s, int j, int scale, int min) {
     if (j < 4) {
         s[j] = (uint8_t)scale, s[j + 4] = (uint8_t)min;
     } else {

@@ -249,8 +249,7 @@ static tk_status read_tensors(reader *r, tk_modelfile *f, uint64_t n, size_t ali
 
 /* ---- values by key ---- */
 
-static tk__value value_of(const tk_modelfile *f, const tk__gguf_kv *kv) {
-    (void)f;
+static tk__value value_of(const tk__gguf_kv *kv) {
     tk__value v = { TK__OTHER };
     if (!kv) return (tk__value){ TK__NONE };
     if (kv->array) return v;
@@ -305,7 +304,7 @@ static tk__value family_get(const void *ctx, const char *key) {
     char full[256];
     snprintf(full, sizeof full, "%s.%s", k->prefix, key);
     const tk__gguf_kv *kv = find_kv(k->f, full);
-    tk__value v = value_of(k->f, kv);
+    tk__value v = value_of(kv);
     const char *s = NULL;
     if (kv && !kv->array && kv->type == TK__GGUF_STRING && text_of(k->f, full, &s) == TK_OK)
         v = (tk__value){ TK__TEXT, .s = s };
@@ -314,10 +313,10 @@ static tk__value family_get(const void *ctx, const char *key) {
 
 /* ---- metadata, texts, ids ---- */
 
-static void scalar_text(char out[64], const tk__gguf_kv *kv, const tk_modelfile *f, uint64_t i) {
+static void scalar_text(char out[64], const tk__gguf_kv *kv, uint64_t i) {
     tk__gguf_kv one = *kv;
     one.array = false, one.data = kv->data + (size_t)i * kv_types[kv->type].bytes;
-    tk__value v = value_of(f, &one);
+    tk__value v = value_of(&one);
     if (v.kind == TK__BOOL)
         snprintf(out, 64, "%s", v.i ? "true" : "false");
     else if (v.kind == TK__INT)
@@ -335,12 +334,12 @@ static tk_status list_metadata(tk_modelfile *f) {
             continue;
         }
         if (!kv->array) {
-            scalar_text(text, kv, f, 0);
+            scalar_text(text, kv, 0);
         } else if (kv->type != TK__GGUF_STRING && kv->count <= 8) {
             size_t n = (size_t)snprintf(text, sizeof text, "[");
             for (uint64_t j = 0; j < kv->count; j++) {
                 char item[64];
-                scalar_text(item, kv, f, j);
+                scalar_text(item, kv, j);
                 n += (size_t)snprintf(text + n, n < sizeof text ? sizeof text - n : 0, "%s%.24s",
                                       j ? ", " : "", item);
             }
@@ -356,7 +355,7 @@ static tk_status list_metadata(tk_modelfile *f) {
 
 /* A token id; -1 if the key is absent. */
 static tk_status id_of(const tk_modelfile *f, const char *key, int32_t *out) {
-    tk__value v = value_of(f, find_kv(f, key));
+    tk__value v = value_of(find_kv(f, key));
     *out = -1;
     if (v.kind == TK__NONE) return TK_OK;
     if (v.kind != TK__INT) return TK_FAIL(TK_E_FORMAT, "%s: %s must be an integer", f->path, key);
@@ -457,7 +456,7 @@ static tk_status read_config(tk_modelfile *f) {
             TK_E_FORMAT,
             "%s holds no weights\nit is a vocabulary only: good for `tokamak tokenize`, not for running",
             f->path);
-    tk__value split = value_of(f, find_kv(f, "split.count"));
+    tk__value split = value_of(find_kv(f, "split.count"));
     if (split.kind == TK__INT && split.i > 1)
         return TK_FAIL(TK_E_UNSUPPORTED,
                        "%s is one of %lld parts\nsplit GGUF files are not supported\njoin them with "
@@ -549,7 +548,7 @@ static tk_status words_of(tk_modelfile *f, const char *key, int type, size_t n, 
 }
 
 static tk_status flag_of(const tk_modelfile *f, const char *key, int8_t *out) {
-    tk__value v = value_of(f, find_kv(f, key));
+    tk__value v = value_of(find_kv(f, key));
     if (v.kind == TK__NONE) return TK_OK;
     if (v.kind != TK__BOOL) return TK_FAIL(TK_E_FORMAT, "%s: %s must be true or false", f->path, key);
     *out = (int8_t)v.i;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening: what a path is, which reader takes it, and the parts that all readers share (tensor list, names,
  * metadata, tokenizer). The format is told by content, never by the file's name. */
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <utf8proc.h>
@@ -112,18 +111,15 @@ tk_status tk__meta_add(tk_modelfile *f, const char *key, const char *value, size
         if (f->n_meta) memcpy(fresh, f->meta, (size_t)f->n_meta * sizeof *fresh);
         f->meta = fresh, f->cap_meta = cap;
     }
-    tk_buf b = { 0 };
+    tk_buf b = { 0 }, v = { 0 };
     make_printable(&b, key, strlen(key));
-    size_t key_len = b.len;
     tk_buf_put(&b, "", 1);
-    size_t start = b.len;
-    tk_buf v = { 0 };
     make_printable(&v, value, n);
+    size_t start = b.len;
     tk_buf_put(&b, v.data ? v.data : "", v.len);
     bool ok = !b.failed && !v.failed;
     char *copy = ok ? tk_arena_strndup(&f->arena, b.data, b.len) : NULL;
     if (copy) f->meta[f->n_meta++] = (tk_meta){ copy, copy + start };
-    (void)key_len;
     tk_buf_free(&b), tk_buf_free(&v);
     return copy ? TK_OK : ok ? TK_E_NOMEM : TK_FAIL(TK_E_NOMEM, "out of memory");
 }

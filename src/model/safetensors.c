@@ -188,7 +188,6 @@ static tk_status list_shards(const char *index, const json_t *map, const char **
     if (!shard) return TK_FAIL(TK_E_NOMEM, "out of memory");
     json_t *file;
     tk_status s = TK_OK;
-    *n = 0, *out = shard;
     json_object_foreach((json_t *)(uintptr_t)map, tensor, file) {
         const char *name = json_string_value(file);
         if (!name)
