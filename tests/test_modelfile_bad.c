@@ -506,7 +506,8 @@ static void not_models(void **state) {
     refused("vocabulary", DATA "vocab.gguf", E_FORMAT, "no weights");
     put("zero", "", 0);
     refused("empty file", scratch("zero"), E_FORMAT, "is empty");
-    refused("device", "/dev/null", TK_E_USAGE, "device");
+    assert_int_equal(mkfifo(scratch("pipe"), 0600), 0);
+    refused("pipe", scratch("pipe"), TK_E_USAGE, "a device or pipe");
     refused("JSON", DATA "hf-llama/config.json", TK_E_USAGE, "JSON file");
     put("text", "Once upon a time there was a file of words.", 43);
     refused("text", scratch("text"), E_UNSUP, "no model file");

@@ -82,7 +82,8 @@ void tk_map_close(tk_map *m);
 void tk_map_release(const tk_map *m, const void *from, size_t bytes);
 /* Reads a whole file of at most `limit` bytes into b (appended). */
 tk_status tk_file_read(tk_buf *b, const char *path, size_t limit);
-/* Writes beside the target, fsyncs, renames over it, fsyncs the folder: the old file or the new, never half. */
+/* Writes beside the target, fsyncs, renames over it, fsyncs the folder: the old file or the new, never half.
+ * What is there and no regular file (a device, a pipe) is written to as it is. */
 tk_status tk_file_write(const char *path, const void *data, size_t n);
 bool tk_file_exists(const char *path);
 bool tk_file_is_dir(const char *path);

@@ -102,17 +102,32 @@ tk_status tk_file_read(tk_buf *b, const char *path, size_t limit) {
     return s == TK_OK ? tk_buf_check(b) : s;
 }
 
+static tk_status write_all(int fd, const char *path, const char *data, size_t n) {
+    for (size_t done = 0; done < n;) {
+        ssize_t w = write(fd, data + done, n - done);
+        if (w < 0 && errno == EINTR) continue;
+        if (w < 0) return fail_errno("write", path);
+        done += (size_t)w;
+    }
+    return TK_OK;
+}
+
+/* Devices and pipes are written where they are: a rename would put a file in the place of /dev/null. */
+static tk_status write_in_place(const char *path, const void *data, size_t n) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return fail_errno("open", path);
+    tk_status s = write_all(fd, path, data, n);
+    if (close(fd) && s == TK_OK) s = fail_errno("write", path);
+    return s;
+}
+
 tk_status tk_file_write(const char *path, const void *data, size_t n) {
+    struct stat st;
+    if (!stat(path, &st) && !S_ISREG(st.st_mode)) return write_in_place(path, data, n);
     char *tmp = NULL;
     if (asprintf(&tmp, "%s.%d.tmp", path, (int)getpid()) < 0) return TK_FAIL(TK_E_NOMEM, "out of memory");
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    tk_status s = fd < 0 ? fail_errno("create", tmp) : TK_OK;
-    for (size_t done = 0; s == TK_OK && done < n;) {
-        ssize_t w = write(fd, (const char *)data + done, n - done);
-        if (w < 0 && errno == EINTR) continue;
-        if (w < 0) s = fail_errno("write", path);
-        else done += (size_t)w;
-    }
+    tk_status s = fd < 0 ? fail_errno("create", tmp) : write_all(fd, path, data, n);
     if (s == TK_OK && fsync(fd)) s = fail_errno("write", path);
     if (fd >= 0 && close(fd) && s == TK_OK) s = fail_errno("write", path);
     if (s == TK_OK && rename(tmp, path)) s = fail_errno("rename to", path);
