@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of the CPU's vector kernels share: the tiers' functions, operands between sentinels, running a
- * kernel on a pool, and comparing thread counts bitwise. */
+/* What the tests of the CPU's vector kernels share: the tiers' functions, operands between sentinels, running
+ * a kernel on a pool, and comparing thread counts bitwise. */
 #ifndef TEST_CPU_TIERS_H
 #define TEST_CPU_TIERS_H
 #include <math.h>
@@ -13,7 +13,8 @@
 #include "base/base.h"
 #include "ops/ops.h"
 
-#define TIER_OPS(X) X(add) X(bias) X(swiglu) X(act) X(cast) X(pick) X(norm) X(lnorm) X(rope) X(kvput) X(attn) X(attn_paged)
+#define TIER_OPS(X)                                                                                          \
+    X(add) X(bias) X(swiglu) X(act) X(cast) X(pick) X(norm) X(lnorm) X(rope) X(kvput) X(attn) X(attn_paged)
 typedef struct tier {
     const char *name;
     unsigned needs;
@@ -64,7 +65,11 @@ static inline void fill(float *p, int64_t n, float scale, uint64_t seed) {
 
 /* ---- running ---- */
 
-typedef struct job { tk_kernel *fn; const tk_args *args; tk_pool *pool; } job;
+typedef struct job {
+    tk_kernel *fn;
+    const tk_args *args;
+    tk_pool *pool;
+} job;
 static inline void run_one(void *arg, int ith, int nth) {
     const job *j = arg;
     tk_args a = *j->args;
@@ -92,7 +97,8 @@ static inline void check_threads(tk_kernel *fn, const tk_args *a, int which, int
 /* The tolerance rule: twice the naive run's error and one rounding at the largest value */
 #define assert_close(worst, naive, top)                                                                      \
     do {                                                                                                     \
-        if (!((worst) <= 2 * (naive) + (top) * 0x1p-24))                                                     \
-            fail_msg("error %g, naive %g, largest value %g", (double)(worst), (double)(naive), (double)(top)); \
+        if (!((worst) <= 2 * (naive) + (top)*0x1p-24))                                                       \
+            fail_msg("error %g, naive %g, largest value %g", (double)(worst), (double)(naive),               \
+                     (double)(top));                                                                         \
     } while (0)
 #endif

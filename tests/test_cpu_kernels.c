@@ -5,7 +5,8 @@
  * says is compared bitwise in test_cpu_attn.c and, for rows and elements, by other thread counts here. */
 #include "cpu_tiers.h"
 
-/* ---- elements ------------------------------------------------------------------------------------------- */
+/* ---- elements -------------------------------------------------------------------------------------------
+ */
 
 static const int64_t sizes[] = { 1, 3, 4, 7, 8, 15, 16, 17, 33, 100, 4095, 4097, 13001 };
 
@@ -39,7 +40,8 @@ static void test_act(void **state) {
             double worst = 0, naive = 0;
             for (int64_t i = 0; i < n; i++) {
                 double want = exact_act(kind, x[i]);
-                worst = fmax(worst, fabs(y[i] - want)), naive = fmax(naive, fabs(naive_act(kind, x[i]) - want));
+                worst = fmax(worst, fabs(y[i] - want)),
+                naive = fmax(naive, fabs(naive_act(kind, x[i]) - want));
                 assert_false(isnan(y[i]));
             }
             assert_close(worst, naive, 16);
@@ -72,10 +74,13 @@ static void test_act_everywhere(void **state) {
             } else if (isinf(want) || want == 0) {
                 assert_true((double)y[i] == want);
             } else {
-                /* for x < 0 the result is about e^-u, relative error: the absolute one of u, of four roundings */
-                double v = fabs(x[i]), u = kind == TK_ACT_GELU_TANH ? 1.6 * (v + 0.0447 * v * v * v) : v * v / 2;
+                /* for x < 0 the result is about e^-u, relative error: the absolute one of u, of four
+                 * roundings */
+                double v = fabs(x[i]),
+                       u = kind == TK_ACT_GELU_TANH ? 1.6 * (v + 0.0447 * v * v * v) : v * v / 2;
                 double tolerance = 6e-8 * (6 + (x[i] < 0 ? 4 * u : 0)) * fabs(want) + 1e-36;
-                if (fabs(y[i] - want) > tolerance) fail_msg("act %d at %g: %.9g, not %.9g", kind, x[i], y[i], want);
+                if (fabs(y[i] - want) > tolerance)
+                    fail_msg("act %d at %g: %.9g, not %.9g", kind, x[i], y[i], want);
             }
         }
     }
@@ -96,7 +101,8 @@ static void test_pairs(void **state) { /* add, swiglu */
         double worst = 0, naive = 0;
         for (int64_t i = 0; i < n; i++) {
             double want = x[i] / (1 + exp(-(double)x[i])) * y[i];
-            worst = fmax(worst, fabs(z[i] - want)), naive = fmax(naive, fabs(x[i] / (1 + expf(-x[i])) * y[i] - want));
+            worst = fmax(worst, fabs(z[i] - want)),
+            naive = fmax(naive, fabs(x[i] / (1 + expf(-x[i])) * y[i] - want));
         }
         assert_close(worst, naive, 24);
         check_guards(z, n), check_threads(t->swiglu, &a, 2, n);
@@ -161,13 +167,15 @@ static void test_cast(void **state) {
         b.dim['n' - 'a'].n = N;
         run(t->cast, &b, 2);
         for (int i = 0; i < N; i++)
-            assert_true(back[i] == half[i] || (isnan(wide[i]) && (f ? isnan(tk_bf16_f32(back[i])) : isnan(tk_f16_f32(back[i])))));
+            assert_true(back[i] == half[i] ||
+                        (isnan(wide[i]) && (f ? isnan(tk_bf16_f32(back[i])) : isnan(tk_f16_f32(back[i])))));
         /* random bits, so all roundings, ties, overflows */
         for (int i = 0; i < N; i++) {
             uint32_t word[4], counter[4] = { (uint32_t)i, 1, 2, 3 };
             tk_philox(word, 9, counter);
-            uint32_t bits = f ? word[0] : (word[0] & 0x8fffffffu) | 0x30000000u; /* float16's range and its ends */
-            if (i % 3 == 0) bits &= f ? 0xffff8000u : 0xfffff000u;                /* ties */
+            uint32_t bits =
+                f ? word[0] : (word[0] & 0x8fffffffu) | 0x30000000u; /* float16's range and its ends */
+            if (i % 3 == 0) bits &= f ? 0xffff8000u : 0xfffff000u;   /* ties */
             wide[i] = tk_bits_f32(bits);
         }
         run(t->cast, &b, 3);
@@ -183,11 +191,13 @@ static void test_cast(void **state) {
     }
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------------------
+ */
 
 static void check_norm(const tier *t, int64_t rows, int64_t k, float offset, bool layer) {
     const float eps = 1e-5f;
-    float *x = guarded(rows * k), *w = guarded(k), *b = guarded(k), *y = guarded(rows * k), *m = guarded(rows), *r = guarded(rows);
+    float *x = guarded(rows * k), *w = guarded(k), *b = guarded(k), *y = guarded(rows * k),
+          *m = guarded(rows), *r = guarded(rows);
     fill(x, rows * k, 2, 3), fill(w, k, 1, 4), fill(b, k, 1, 5);
     for (int64_t i = 0; i < rows * k; i++) x[i] += offset;
     tk_args a = { .p = { x, w, y, r }, .attr.f = { eps } };
@@ -202,7 +212,8 @@ static void check_norm(const tier *t, int64_t rows, int64_t k, float offset, boo
         float fmean = 0, fvar = 0;
         for (int64_t i = 0; i < k && layer; i++) mean += xr[i], fmean += xr[i];
         mean /= (double)k, fmean /= (float)k;
-        for (int64_t i = 0; i < k; i++) var += (xr[i] - mean) * (xr[i] - mean), fvar += (xr[i] - fmean) * (xr[i] - fmean);
+        for (int64_t i = 0; i < k; i++)
+            var += (xr[i] - mean) * (xr[i] - mean), fvar += (xr[i] - fmean) * (xr[i] - fmean);
         double scale = 1 / sqrt(var / (double)k + eps);
         float fscale = 1 / sqrtf(fvar / (float)k + eps);
         if (layer) assert_true(fabs(m[row] - mean) <= 1e-6 * (fabs(mean) + 1));
@@ -244,7 +255,8 @@ static void test_norms(void **state) {
             }
 }
 
-/* ---- rope ------------------------------------------------------------------------------------------------------ */
+/* ---- rope
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void check_rope(const tier *t, int64_t heads, int64_t d, int64_t z, bool far) {
     enum { T = 6 };
@@ -266,7 +278,9 @@ static void check_rope(const tier *t, int64_t heads, int64_t d, int64_t z, bool 
                 double angle = (float)p[row / heads] * f[i % z], s = 1.25 * sin(angle), c = 1.25 * cos(angle);
                 want = i < z ? xr[i] * c - xr[i + z] * s : xr[i] * c + xr[i - z] * s;
             }
-            if (fabs(y[row * d + i] - want) > 2e-6) fail_msg("rope d %d z %d at %d of row %d: %.9g, not %.9g", (int)d, (int)z, (int)i, (int)row, y[row * d + i], want);
+            if (fabs(y[row * d + i] - want) > 2e-6)
+                fail_msg("rope d %d z %d at %d of row %d: %.9g, not %.9g", (int)d, (int)z, (int)i, (int)row,
+                         y[row * d + i], want);
         }
     check_guards(y, n), check_threads(t->rope, &a, 3, n);
     /* the other pairing on permuted rows: the same bits, permuted */
@@ -290,7 +304,8 @@ static void check_rope(const tier *t, int64_t heads, int64_t d, int64_t z, bool 
 }
 
 static void test_rope(void **state) {
-    static const int64_t shape[][3] = { { 3, 64, 32 }, { 1, 48, 24 }, { 2, 8, 4 }, { 2, 10, 5 }, { 1, 80, 16 }, { 2, 128, 64 }, { 1, 2, 1 }, { 4, 30, 7 } };
+    static const int64_t shape[][3] = { { 3, 64, 32 }, { 1, 48, 24 },  { 2, 8, 4 }, { 2, 10, 5 },
+                                        { 1, 80, 16 }, { 2, 128, 64 }, { 1, 2, 1 }, { 4, 30, 7 } };
     for (size_t i = 0; i < TK_COUNT(shape); i++)
         for (int far = 0; far < 2; far++) check_rope(*state, shape[i][0], shape[i][1], shape[i][2], far);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Attention, packed (attn) and over the paged cache (attn_paged): one body. Included by the tier files.
  *
- * The order of every sum is a function of the query's position only (promise 2). Keys are counted from key 0 of
- * the sequence and taken in blocks of TK_KEY_BLOCK: a score is one chain of FMAs over d, lanes being keys; a
- * block rescales the running sums once; values are one chain of FMAs over the block's keys, lanes being d.
+ * The order of every sum is a function of the query's position only (promise 2). Keys are counted from key 0
+ * of the sequence and taken in blocks of TK_KEY_BLOCK: a score is one chain of FMAs over d, lanes being keys;
+ * a block rescales the running sums once; values are one chain of FMAs over the block's keys, lanes being d.
  * CHUNK keys make a partial result that starts from nothing, and partial results are merged in order. So it
  * makes no difference which queries share a tile, or which thread does which chunk of a long context.
  * Keys that a query must not see enter no sum at all, whatever bits lie in their place.
@@ -21,12 +21,6 @@ enum {
     BLOCK_VECTORS = TK_KEY_BLOCK / VW,
 };
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-#define FOR(i, n) UNROLL for (int i = 0; i < (n); i++)
 /* fn(rows, ...) with the number of rows known to the compiler */
 #define BY_ROWS(n, call)                                                                                     \
     switch (n) {                                                                                             \
@@ -50,16 +44,19 @@ typedef struct attn_job {
 } attn_job;
 
 typedef struct attn_unit {
-    int64_t seq, token, tokens, position, head; /* token: first packed one; position: its place in the sequence */
+    int64_t seq, token, tokens, position,
+        head; /* token: first packed one; position: its place in the sequence */
 } attn_unit;
 
 /* The partial result of a unit: for each row (token, head of the group) the largest score, the sum of
  * exponentials, the weighted sum of values (rows of `padded`) */
-typedef struct attn_part { float *m, *l, *o; } attn_part;
+typedef struct attn_part {
+    float *m, *l, *o;
+} attn_part;
 
 typedef struct attn_work {
     attn_part total, part;
-    float *lanes; /* the sum of exponentials before lanes are added */
+    float *lanes;   /* the sum of exponentials before lanes are added */
     float *kt, *vt; /* a block of keys and of values as float32 */
     float *slots;
 } attn_work;
@@ -76,140 +73,191 @@ static void attn_work_at(attn_work *w, const attn_job *j, float *p) {
     w->slots = p;
 }
 
-/* ---- the two products in registers -------------------------------------------------------------------------- */
+/* ---- the two products in registers
+ * -------------------------------------------------------------------------- */
 
-/* s[i][..] = q_i k for nq queries and nv vectors of keys, e outermost: nq x nv chains side by side */
-V_INLINE void attn_scores(float *s, const float *const q[NQ], const float *const k[MV], int64_t d, const int nq,
-                          const int nv) {
+/* s[i][..] = q_i k for nq queries and nv vectors of keys, e outermost: nq x nv chains side by side. Vector v
+ * is
+ * [..][16] numbers of `type` from k[v] + at[v] on. */
+V_INLINE void attn_scores(float *s, const float *const q[NQ], const void *const k[MV], const int at[MV],
+                          int64_t d, const int type, const int nq, const int nv) {
     vf sum[NQ][MV];
-    FOR(i, nq) FOR(v, nv) sum[i][v] = (vf){ 0 };
+    V_FOR(i, nq) V_FOR(v, nv) sum[i][v] = (vf){ 0 };
     for (int64_t e = 0; e < d; e++) {
         vf key[MV];
-        FOR(v, nv) key[v] = v_load(k[v] + e * KV_GROUP);
-        FOR(i, nq) {
+        V_FOR(v, nv) key[v] = load_as(k[v], type, e * KV_GROUP + at[v]);
+        V_FOR(i, nq) {
             const vf qe = v_set1(q[i][e]);
-            FOR(v, nv) sum[i][v] = v_fma(key[v], qe, sum[i][v]);
+            V_FOR(v, nv) sum[i][v] = v_fma(key[v], qe, sum[i][v]);
         }
     }
-    FOR(i, nq) FOR(v, nv) v_store(s + i * TK_KEY_BLOCK + v * VW, sum[i][v]);
+    V_FOR(i, nq) V_FOR(v, nv) v_store(s + i * TK_KEY_BLOCK + v * VW, sum[i][v]);
 }
 
 /* Scores of `rows` queries with the first `vectors` vectors of the block's keys (or a few more) */
-static void attn_score_block(float *s, const float *const q[NQ], const kv_block *b, int64_t d, int rows, int vectors) {
+V_INLINE void attn_score_block(float *s, const float *const q[NQ], const kv_block *b, int64_t d, int rows,
+                               int vectors, const int type) {
     for (int v0 = 0; v0 < vectors; v0 += MV) {
-        const float *k[MV];
-        for (int v = 0; v < MV; v++) k[v] = b->k[(v0 + v) * VW / KV_GROUP] + (v0 + v) * VW % KV_GROUP;
+        const void *k[MV];
+        int at[MV];
+        for (int v = 0; v < MV; v++) k[v] = b->k[(v0 + v) * VW / KV_GROUP], at[v] = (v0 + v) * VW % KV_GROUP;
         const int left = vectors - v0;
-        if (left > 2 || left >= MV) {
-#define SCORES(n) attn_scores(s + v0 * VW, q, k, d, n, MV)
+#define SCORES(n) attn_scores(s + v0 * VW, q, k, at, d, type, n, MV)
+        if (left > 2 || left >= MV) BY_ROWS(rows, SCORES)
+#undef SCORES
+#define SCORES(n) attn_scores(s + v0 * VW, q, k, at, d, type, n, 2)
+        else if (left == 2)
             BY_ROWS(rows, SCORES)
 #undef SCORES
-        } else if (left == 2) {
-#define SCORES(n) attn_scores(s + v0 * VW, q, k, d, n, 2)
+#define SCORES(n) attn_scores(s + v0 * VW, q, k, at, d, type, n, 1)
+        else
             BY_ROWS(rows, SCORES)
 #undef SCORES
-        } else {
-#define SCORES(n) attn_scores(s + v0 * VW, q, k, d, n, 1)
-            BY_ROWS(rows, SCORES)
-#undef SCORES
-        }
     }
 }
 
-/* o_i = o_i alpha_i + sum over keys [from, to) of p_i v, for nq rows and nv vectors at v's column e. `part`: the
- * last vector has only d - e columns left. */
-V_INLINE void attn_values(float *o, int64_t padded, const float *alpha, const float *p, const kv_block *b,
-                          const int keys[2], int64_t e, int64_t d, const int nq, const int nv, const bool part) {
+/* What the products with values need to know */
+typedef struct attn_sums {
+    float *o;           /* rows of `padded` sums */
+    const float *alpha; /* by row: what o is multiplied with first */
+    const float *p;     /* rows of TK_KEY_BLOCK weights */
+    const kv_block *b;
+    int64_t d, padded;
+    int from, to; /* keys of the block */
+} attn_sums;
+
+/* o_i = o_i alpha_i + sum over keys of p_i v, for nq rows and nv vectors from column e on. `part`: the last
+ * vector has only d - e columns left. */
+V_INLINE void attn_values(const attn_sums *a, int64_t e, const int type, const int nq, const int nv,
+                          const bool part) {
     vf sum[NQ][MV];
-    FOR(i, nq) FOR(v, nv) sum[i][v] = v_load(o + i * padded + e + v * VW) * v_set1(alpha[i]);
-    for (int key = keys[0]; key < keys[1];) {
-        const float *row = b->v[key / KV_GROUP] + key % KV_GROUP * b->stride + e;
-        const int stop = TK_MIN(keys[1], (key | (KV_GROUP - 1)) + 1);
-        for (; key < stop; key++, row += b->stride) {
+    float *o = a->o + e;
+    const int64_t stride = a->b->stride;
+    V_FOR(i, nq) V_FOR(v, nv) sum[i][v] = v_load(o + i * a->padded + v * VW) * v_set1(a->alpha[i]);
+    for (int key = a->from; key < a->to;) {
+        const void *group = a->b->v[key / KV_GROUP];
+        int64_t at = key % KV_GROUP * stride + e;
+        const int stop = TK_MIN(a->to, (key | (KV_GROUP - 1)) + 1);
+        for (; key < stop; key++, at += stride) {
             vf value[MV];
-            FOR(v, nv) value[v] = part && v == nv - 1 ? v_load_n(row + v * VW, d - e - v * VW) : v_load(row + v * VW);
-            FOR(i, nq) {
-                const vf pi = v_set1(p[i * TK_KEY_BLOCK + key]);
-                FOR(v, nv) sum[i][v] = v_fma(value[v], pi, sum[i][v]);
+            V_FOR(v, nv)
+            value[v] = part ? load_part(group, type, at, a->d - e) : load_as(group, type, at + v * VW);
+            V_FOR(i, nq) {
+                const vf pi = v_set1(a->p[i * TK_KEY_BLOCK + key]);
+                V_FOR(v, nv) sum[i][v] = v_fma(value[v], pi, sum[i][v]);
             }
         }
     }
-    FOR(i, nq) FOR(v, nv) v_store(o + i * padded + e + v * VW, sum[i][v]);
+    V_FOR(i, nq) V_FOR(v, nv) v_store(o + i * a->padded + v * VW, sum[i][v]);
 }
 
-static void attn_value_block(float *o, const attn_job *j, const float *alpha, const float *p, const kv_block *b,
-                             int rows, int from, int to) {
-    const int keys[2] = { from, to };
+V_INLINE void attn_value_block(const attn_sums *a, int rows, const int type) {
     int64_t e = 0;
-    for (; e + MV * VW <= j->d; e += MV * VW) {
-#define VALUES(n) attn_values(o, j->padded, alpha, p, b, keys, e, j->d, n, MV, false)
-        BY_ROWS(rows, VALUES)
+#define VALUES(n) attn_values(a, e, type, n, MV, false)
+    for (; e + MV * VW <= a->d; e += MV * VW) BY_ROWS(rows, VALUES)
 #undef VALUES
-    }
-    for (; e + VW <= j->d; e += VW) {
-#define VALUES(n) attn_values(o, j->padded, alpha, p, b, keys, e, j->d, n, 1, false)
-        BY_ROWS(rows, VALUES)
+#define VALUES(n) attn_values(a, e, type, n, 1, false)
+    for (; e + VW <= a->d; e += VW) BY_ROWS(rows, VALUES)
 #undef VALUES
-    }
-    if (e < j->d) {
-#define VALUES(n) attn_values(o, j->padded, alpha, p, b, keys, e, j->d, n, 1, true)
-        BY_ROWS(rows, VALUES)
+#define VALUES(n) attn_values(a, e, type, n, 1, true)
+    if (e < a->d) BY_ROWS(rows, VALUES)
 #undef VALUES
-    }
 }
 
-/* ---- a block, a chunk, a unit -------------------------------------------------------------------------------- */
+#define BY_TYPE(type, fn, ...)                                                                               \
+    switch (type) {                                                                                          \
+    case TK_F16: fn(__VA_ARGS__, TK_F16); break;                                                             \
+    case TK_BF16: fn(__VA_ARGS__, TK_BF16); break;                                                           \
+    default: fn(__VA_ARGS__, TK_F32);                                                                        \
+    }
+static void attn_score(float *s, const float *const q[NQ], const kv_block *b, int64_t d, int rows,
+                       int vectors) {
+    BY_TYPE(b->type, attn_score_block, s, q, b, d, rows, vectors)
+}
+static void attn_value(const attn_sums *a, int rows){ BY_TYPE(a->b->type, attn_value_block, a, rows) }
+
+/* ---- a block, a chunk, a unit
+   -------------------------------------------------------------------------------- */
 
 /* The shift of exponents; 0 when every score so far is -inf, so that no inf - inf arises */
-V_INLINE float attn_shift(float m) { return m > -INFINITY ? m : 0; }
+V_INLINE float attn_shift(float m) {
+    return m > -INFINITY ? m : 0;
+}
+
+/* One row's scores -> scaled, those of keys from `seen` on gone; the largest */
+V_INLINE float attn_mask(float *s, float scale, int vectors, int seen) {
+    const vf c = v_set1(scale), nothing = v_set1(-INFINITY);
+    vf top = nothing;
+    if (seen == TK_KEY_BLOCK) {
+        V_FOR(v, BLOCK_VECTORS) {
+            const vf x = v_load(s + v * VW) * c;
+            v_store(s + v * VW, x), top = v_max(top, x);
+        }
+    } else {
+        for (int v = 0; v < vectors; v++) {
+            const vf x = v_first(v_load(s + v * VW) * c, nothing, seen - v * VW);
+            v_store(s + v * VW, x), top = v_max(top, x);
+        }
+    }
+    return v_max_lane(top);
+}
+
+/* One row's scores -> 2^(score - shift); their sum by lanes. Vectors behind `vectors` would add zeros. */
+V_INLINE vf attn_weights(float *s, float shift, int vectors) {
+    vf sum = { 0 };
+    if (vectors == BLOCK_VECTORS) {
+        V_FOR(v, BLOCK_VECTORS) {
+            const vf p = v_exp2(v_load(s + v * VW) - v_set1(shift));
+            v_store(s + v * VW, p), sum += p;
+        }
+    } else {
+        for (int v = 0; v < vectors; v++) {
+            const vf p = v_exp2(v_load(s + v * VW) - v_set1(shift));
+            v_store(s + v * VW, p), sum += p;
+        }
+    }
+    return sum;
+}
 
 /* Rows row .. row + rows - 1 (<= NQ) of unit u over the block of keys from `from` on */
-static void attn_rows(const attn_job *j, const attn_unit *u, const kv_block *b, int64_t from, int64_t row, int rows,
-                      const attn_part *r, float *lanes) {
+static void attn_rows(const attn_job *j, const attn_unit *u, const kv_block *b, int64_t from, int64_t row,
+                      int rows, const attn_part *r, float *lanes) {
     _Alignas(64) float s[NQ * TK_KEY_BLOCK], alpha[16] = { 0 }, shift[NQ];
     const float *q[NQ] = { 0 };
     int seen[NQ] = { 0 }; /* keys of this block that a row sees; grows with the row */
+    int64_t t = row / j->shared, h = row % j->shared;
     for (int i = 0; i < rows; i++) {
-        const int64_t t = (row + i) / j->shared, h = (row + i) % j->shared;
         q[i] = j->q + (((u->token + t) * j->heads + u->head) * j->shared + h) * j->d;
         seen[i] = (int)TK_MIN(u->position + t - from + 1, TK_KEY_BLOCK);
+        if (++h == j->shared) h = 0, t++;
     }
     const int vectors = (seen[rows - 1] + VW - 1) / VW;
-    attn_score_block(s, q, b, j->d, rows, vectors);
+    attn_score(s, q, b, j->d, rows, vectors);
 
-    const vf scale = v_set1(j->scale), nothing = v_set1(-INFINITY);
     for (int i = 0; i < rows; i++) {
-        vf top = nothing;
-        for (int v = 0; v < vectors; v++) {
-            float *x = s + i * TK_KEY_BLOCK + v * VW;
-            vf scaled = v_first(v_load(x) * scale, nothing, seen[i] - v * VW);
-            v_store(x, scaled), top = v_max(top, scaled);
-        }
-        const float most = v_max_lane(top), old = r->m[row + i], now = most > old ? most : old;
+        const float most = attn_mask(s + i * TK_KEY_BLOCK, j->scale, vectors, seen[i]), old = r->m[row + i];
+        const float now = most > old ? most : old;
         shift[i] = attn_shift(now), alpha[i] = old - shift[i], r->m[row + i] = now;
     }
     for (int i = 0; i < rows; i += VW) v_store(alpha + i, v_exp2(v_load(alpha + i)));
     for (int i = 0; i < rows; i++) {
-        vf sum = { 0 };
-        for (int v = 0; v < vectors; v++) {
-            float *x = s + i * TK_KEY_BLOCK + v * VW;
-            vf p = v_exp2(v_load(x) - v_set1(shift[i]));
-            v_store(x, p), sum += p;
-        }
         float *l = lanes + (row + i) * VW;
-        v_store(l, v_fma(v_load(l), v_set1(alpha[i]), sum));
+        v_store(l, v_fma(v_load(l), v_set1(alpha[i]), attn_weights(s + i * TK_KEY_BLOCK, shift[i], vectors)));
     }
 
     float *o = r->o + row * j->padded;
-    attn_value_block(o, j, alpha, s, b, rows, 0, seen[0]);
+    attn_value(&(attn_sums){ o, alpha, s, b, j->d, j->padded, 0, seen[0] }, rows);
     static const float one = 1;
-    for (int i = 1; i < rows; i++)
-        if (seen[i] > seen[0])
-            attn_value_block(o + i * j->padded, j, &one, s + i * TK_KEY_BLOCK, b, 1, seen[0], seen[i]);
+    for (int i = 1; i < rows; i++) /* keys that only later tokens of this group see */
+        if (seen[i] > seen[0]) {
+            const float *p = s + i * TK_KEY_BLOCK;
+            attn_value(&(attn_sums){ o + i * j->padded, &one, p, b, j->d, j->padded, seen[0], seen[i] }, 1);
+        }
 }
 
 /* The partial result of chunk `chunk` for the rows that see it; returns the first such row */
-static int64_t attn_chunk(const attn_job *j, const attn_unit *u, int64_t chunk, attn_work *w, const attn_part *r) {
+static int64_t attn_chunk(const attn_job *j, const attn_unit *u, int64_t chunk, attn_work *w,
+                          const attn_part *r) {
     const int64_t first = chunk * ATTN_CHUNK, end = TK_MIN(first + ATTN_CHUNK, u->position + u->tokens);
     const int64_t rows = u->tokens * j->shared, start = TK_MAX(0, first - u->position) * j->shared;
     for (int64_t i = start; i < rows; i++) {
@@ -219,7 +267,7 @@ static int64_t attn_chunk(const attn_job *j, const attn_unit *u, int64_t chunk, 
     }
     for (int64_t from = first; from < end; from += TK_KEY_BLOCK) {
         kv_block b;
-        kv_view(&j->kv, u->head, from, TK_MIN(end - from, TK_KEY_BLOCK), w->kt, w->vt, &b);
+        kv_view(&j->kv, u->head, from, TK_MIN(end - from, TK_KEY_BLOCK), rows > NQ, w->kt, w->vt, &b);
         for (int64_t row = TK_MAX(0, from - u->position) * j->shared; row < rows; row += NQ)
             attn_rows(j, u, &b, from, row, (int)TK_MIN(rows - row, NQ), r, w->lanes);
     }
@@ -228,7 +276,8 @@ static int64_t attn_chunk(const attn_job *j, const attn_unit *u, int64_t chunk, 
 }
 
 /* total += part for rows from `start` on */
-static void attn_merge(const attn_job *j, const attn_part *total, const attn_part *part, int64_t start, int64_t rows) {
+static void attn_merge(const attn_job *j, const attn_part *total, const attn_part *part, int64_t start,
+                       int64_t rows) {
     for (int64_t i = start; i < rows; i++) {
         const float top = TK_MAX(total->m[i], part->m[i]), shift = attn_shift(top);
         float e[VW] = { total->m[i] - shift, part->m[i] - shift };
@@ -256,12 +305,14 @@ static void attn_finish(const attn_job *j, const attn_unit *u, const attn_part *
     }
 }
 
-/* ---- sharing the work ------------------------------------------------------------------------------------------ */
+/* ---- sharing the work
+ * ------------------------------------------------------------------------------------------ */
 
 static int64_t attn_chunks(const attn_unit *u) { return (u->position + u->tokens - 1) / ATTN_CHUNK + 1; }
 static bool attn_may_split(const attn_unit *u) { return u->tokens <= ATTN_SPLIT_TOKENS; }
 
-/* About the time that the first `chunks` chunks take: blocks of keys times rows, and something for each block */
+/* About the time that the first `chunks` chunks take: blocks of keys times rows, and something for each block
+ */
 static int64_t attn_cost(const attn_job *j, const attn_unit *u, int64_t chunks) {
     const int64_t keys = TK_MIN(chunks * ATTN_CHUNK, u->position + u->tokens);
     return tk_ceil_div(keys, TK_KEY_BLOCK) * (u->tokens * j->shared + 4);
@@ -296,7 +347,9 @@ static void attn_run(attn_job *j, const tk_args *a, int64_t thread_floats) {
     for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) all += attn_cost(j, &u, attn_chunks(&u));
 
     bool any_split = false;
-    attn_unit mine = { .seq = -1 };  /* the unit whose first chunks are in w.total and whose others are not ours */
+    attn_unit mine = {
+        .seq = -1
+    }; /* the unit whose first chunks are in w.total and whose others are not ours */
     int64_t mine_at = 0, mine_to = 0; /* its place in the list of costs; its first chunk elsewhere */
     for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) {
         const int64_t chunks = attn_chunks(&u), rows = u.tokens * j->shared;
@@ -352,10 +405,19 @@ static void attn_padding(const attn_job *j, const tk_args *a) {
 }
 
 static attn_job attn_job_of(const tk_args *a, int k, int v, int o) {
-    return (attn_job){ .kv = { .k = a->p[k], .v = a->p[v], .type_k = a->type[k], .type_v = a->type[v],
-                               .heads = TK_DIM(a, 'g'), .d = TK_DIM(a, 'd') },
-                       .batch = a->batch, .q = a->p[0], .o = a->p[o], .heads = TK_DIM(a, 'g'),
-                       .shared = TK_DIM(a, 'r'), .d = TK_DIM(a, 'd'), .padded = (TK_DIM(a, 'd') + 15) / 16 * 16,
+    return (attn_job){ .kv = { .k = a->p[k],
+                               .v = a->p[v],
+                               .type_k = a->type[k],
+                               .type_v = a->type[v],
+                               .heads = TK_DIM(a, 'g'),
+                               .d = TK_DIM(a, 'd') },
+                       .batch = a->batch,
+                       .q = a->p[0],
+                       .o = a->p[o],
+                       .heads = TK_DIM(a, 'g'),
+                       .shared = TK_DIM(a, 'r'),
+                       .d = TK_DIM(a, 'd'),
+                       .padded = (TK_DIM(a, 'd') + 15) / 16 * 16,
                        .scale = a->attr.f[0] * 1.44269504f };
 }
 

@@ -6,13 +6,15 @@
 #include "ops/ops.h"
 
 enum {
-    ATTN_CHUNK = 512,      /* keys of a partial result; a multiple of TK_KEY_BLOCK */
+    ATTN_CHUNK = 256,      /* keys of a partial result; a multiple of TK_KEY_BLOCK */
     ATTN_ROWS = 48,        /* queries a unit: amortises converting and transposing keys, fits L2 */
     ATTN_SPLIT_TOKENS = 4, /* units of up to so many tokens may be cut between chunks */
 };
 
 /* A partial result: largest score, sum of exponentials and `padded` weighted values for each row */
-static inline int64_t attn_part_floats(int64_t rows, int64_t padded) { return (rows * (2 + padded) + 15) / 16 * 16; }
+static inline int64_t attn_part_floats(int64_t rows, int64_t padded) {
+    return (rows * (2 + padded) + 15) / 16 * 16;
+}
 
 /* Of one thread: two results of a unit, its sums before lanes are added, a block of keys and of values, and a
  * slot for each chunk of the longest sequence */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vector kernels of tier avx512: the bodies are in the headers, the width in cpu/vec.h. Where the compiler has
- * not got this tier's instructions they compile to plain C under the same names, and no CPU asks for them. */
+/* The vector kernels of tier avx512: the bodies are in the headers, the width in cpu/vec.h. Where the
+ * compiler has not got this tier's instructions they compile to plain C under the same names, and no CPU asks
+ * for them. */
 #include "cpu/vec.h"
 #include "ops/ops.h"
 

@@ -82,6 +82,13 @@ V_INLINE vf load_as(const void *p, int type, int64_t i) {
     if (type == TK_BF16) return v_load_bf16((const uint16_t *)p + i);
     return v_load((const float *)p + i);
 }
+/* The n < VW numbers from p[i] on; what lies behind them is not touched */
+V_INLINE vf load_part(const void *p, int type, int64_t i, int64_t n) {
+    uint16_t h[VW] = { 0 };
+    if (type != TK_F16 && type != TK_BF16) return v_load_n((const float *)p + i, n);
+    for (int64_t j = 0; j < n; j++) h[j] = ((const uint16_t *)p)[i + j];
+    return type == TK_F16 ? v_load_f16(h) : v_load_bf16(h);
+}
 V_INLINE void store_as(void *p, int type, int64_t i, vf v) {
     if (type == TK_F16)
         v_store_f16((uint16_t *)p + i, v);
@@ -108,7 +115,8 @@ void KERNEL_NAME(cast)(const tk_args *a) {
     int64_t i, end;
     tk_split(TK_DIM(a, 'n'), ELEM_GRAIN, a->ith, a->nth, &i, &end);
     switch (a->type[0] * TK_DTYPES + a->type[1]) {
-#define PAIR(from, to) case TK_##from * TK_DTYPES + TK_##to: cast_run(x, TK_##from, y, TK_##to, i, end); break;
+#define PAIR(from, to)                                                                                       \
+    case TK_##from *TK_DTYPES + TK_##to: cast_run(x, TK_##from, y, TK_##to, i, end); break;
         PAIR(F32, F16) PAIR(F32, BF16) PAIR(F16, F32) PAIR(BF16, F32) PAIR(F16, BF16) PAIR(BF16, F16)
 #undef PAIR
     }
@@ -120,5 +128,6 @@ void KERNEL_NAME(pick)(const tk_args *a) {
     const size_t bytes = (size_t)TK_DIM(a, 'k') * sizeof(float);
     int64_t o, to;
     tk_split(TK_DIM(a, 'o'), TK_MAX(1, ELEM_GRAIN / TK_MAX(TK_DIM(a, 'k'), 1)), a->ith, a->nth, &o, &to);
-    for (; o < to; o++) memcpy((char *)a->p[2] + (size_t)o * bytes, (const char *)a->p[0] + (size_t)u[o] * bytes, bytes);
+    for (; o < to; o++)
+        memcpy((char *)a->p[2] + (size_t)o * bytes, (const char *)a->p[0] + (size_t)u[o] * bytes, bytes);
 }

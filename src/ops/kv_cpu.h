@@ -2,18 +2,20 @@
 /* The KV cache: writing a step's keys and values (kvput), and showing a block of 64 keys of one head to
  * attention as float32 in one form, wherever they come from. Included by the tier files.
  *
- * A group is 16 keys of one head: D x 16 numbers for keys ([D][16]) and 16 rows of D for values, so a group has
- * one offset for both. Q8_0, in as many bytes: keys [D/32]{ 16 scales (float16), [32][16] int8 }, values rows of
- * [D/32]{ scale, 32 int8 }. */
+ * A group is 16 keys of one head: D x 16 numbers for keys ([D][16]) and 16 rows of D for values, so a group
+ * has one offset for both. Q8_0, in as many bytes: keys [D/32]{ 16 scales (float16), [32][16] int8 }, values
+ * rows of [D/32]{ scale, 32 int8 }. */
 
 enum { KV_GROUP = 16, KV_Q8 = 32, KV_Q8_BYTES = 34 };
 
-/* ---- writing -------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------------------
+ */
 
 /* 32 numbers -> a scale and bytes. An infinity or NaN among them makes the scale NaN, so it is not lost. */
 V_INLINE uint16_t kv_quantize(const float *x, int8_t q[KV_Q8]) {
     vf top = { 0 }, poison = { 0 };
-    for (int i = 0; i < KV_Q8; i += VW) top = v_max(top, v_abs(v_load(x + i))), poison += v_load(x + i) * v_set1(0);
+    for (int i = 0; i < KV_Q8; i += VW)
+        top = v_max(top, v_abs(v_load(x + i))), poison += v_load(x + i) * v_set1(0);
     float amax = v_max_lane(top), inverse = amax > 1e-30f ? 127 / amax : 0;
     for (int i = 0; i < KV_Q8; i += VW) v_store_i8(q + i, v_load(x + i) * v_set1(inverse));
     return tk_f32_f16(amax / 127 + v_sum(poison));
@@ -71,7 +73,8 @@ void KERNEL_NAME(kvput)(const tk_args *a) {
     }
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------------------
+ */
 
 /* Where attention finds its keys: rows of the step (page == NULL) or pages of the cache */
 typedef struct kv_source {
@@ -83,11 +86,12 @@ typedef struct kv_source {
     int64_t first; /* packed token of key 0, without pages */
 } kv_source;
 
-/* Up to 64 keys as float32: groups of [D][16] keys, groups of 16 value rows `stride` apart. Lanes and rows
- * behind the last key hold anything. Groups behind it repeat group 0. */
+/* Up to 64 keys of `type` (F32, F16, BF16): groups of [D][16] keys, groups of 16 value rows `stride` apart.
+ * Lanes and rows behind the last key hold anything. Groups behind it repeat group 0. */
 typedef struct kv_block {
-    const float *k[TK_KEY_BLOCK / KV_GROUP], *v[TK_KEY_BLOCK / KV_GROUP];
+    const void *k[TK_KEY_BLOCK / KV_GROUP], *v[TK_KEY_BLOCK / KV_GROUP];
     int64_t stride;
+    int type;
 } kv_block;
 
 static void kv_dequantize(const void *k, const void *v, int64_t group, int64_t d, float *kt, float *vt) {
@@ -102,42 +106,58 @@ static void kv_dequantize(const void *k, const void *v, int64_t group, int64_t d
         }
     for (int64_t e = 0; e < KV_GROUP * d; e += KV_Q8, vb += KV_Q8_BYTES) {
         vf scale = v_set1(tk_f16_f32(tk_le16(vb)));
-        for (int i = 0; i < KV_Q8; i += VW) v_store(vt + e + i, v_load_i8((const int8_t *)vb + 2 + i) * scale);
+        for (int i = 0; i < KV_Q8; i += VW)
+            v_store(vt + e + i, v_load_i8((const int8_t *)vb + 2 + i) * scale);
     }
 }
 
 /* n rows `stride` apart, d numbers each -> [d][16] */
 static void kv_transpose(const float *src, int64_t stride, int64_t n, int64_t d, float *dst) {
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t e = 0; e < d; e++) dst[e * KV_GROUP + j] = src[j * stride + e];
+    for (int64_t j = 0; j < n; j += VW) {
+        int64_t e = 0;
+        for (; e + VW <= d && j + VW <= n; e += VW) {
+            vf r[VW];
+            V_FOR(i, VW) r[i] = v_load(src + (j + i) * stride + e);
+            v_transpose(r);
+            V_FOR(i, VW) v_store(dst + (e + i) * KV_GROUP + j, r[i]);
+        }
+        for (; e < d; e++)
+            for (int64_t i = j; i < TK_MIN(n, j + VW); i++) dst[e * KV_GROUP + i] = src[i * stride + e];
+    }
 }
 
-/* Keys from .. from + n - 1 (from: a multiple of 64, n <= 64) of KV head g; kt, vt: 64 d floats each */
-static void kv_view(const kv_source *s, int64_t g, int64_t from, int64_t n, float *kt, float *vt, kv_block *b) {
+/* Keys from .. from + n - 1 (from: a multiple of 64, n <= 64) of KV head g; kt, vt: 64 d floats each.
+ * `widen`: 16-bit keys as float32, which pays when more than a few queries read them. */
+static void kv_view(const kv_source *s, int64_t g, int64_t from, int64_t n, bool widen, float *kt, float *vt,
+                    kv_block *b) {
+    const bool half = s->page && (s->type_k == TK_F16 || s->type_k == TK_BF16);
     b->stride = s->page ? s->d : s->heads * s->d;
+    b->type = half && !widen ? s->type_k : TK_F32;
     for (int64_t i = 0; i < TK_KEY_BLOCK / KV_GROUP; i++) {
         const int64_t key = from + i * KV_GROUP;
         if (i * KV_GROUP >= n) {
             b->k[i] = b->k[0], b->v[i] = b->v[0];
             continue;
         }
-        float *ki = kt + i * KV_GROUP * s->d, *vi_ = vt + i * KV_GROUP * s->d;
-        b->k[i] = ki, b->v[i] = vi_;
+        float *kt_i = kt + i * KV_GROUP * s->d, *vt_i = vt + i * KV_GROUP * s->d;
+        b->k[i] = kt_i, b->v[i] = vt_i;
         if (!s->page) {
             const int64_t at = ((s->first + key) * s->heads + g) * s->d;
-            kv_transpose((const float *)s->k + at, b->stride, TK_MIN(n - i * KV_GROUP, KV_GROUP), s->d, ki);
+            kv_transpose((const float *)s->k + at, b->stride, TK_MIN(n - i * KV_GROUP, KV_GROUP), s->d, kt_i);
             b->v[i] = (const float *)s->v + at;
             continue;
         }
         const int64_t row = (s->page[key / s->page_size] * s->heads + g) * s->page_size + key % s->page_size;
         const int64_t at = row * s->d, count = KV_GROUP * s->d;
+        const uint16_t *k16 = (const uint16_t *)s->k + at, *v16 = (const uint16_t *)s->v + at;
         if (s->type_k == TK_F32)
             b->k[i] = (const float *)s->k + at, b->v[i] = (const float *)s->v + at;
         else if (s->type_k == TK_Q8_0)
-            kv_dequantize(s->k, s->v, row / KV_GROUP, s->d, ki, vi_);
-        else {
-            const uint16_t *k16 = (const uint16_t *)s->k + at, *v16 = (const uint16_t *)s->v + at;
-            cast_run(k16, s->type_k, ki, TK_F32, 0, count), cast_run(v16, s->type_k, vi_, TK_F32, 0, count);
-        }
+            kv_dequantize(s->k, s->v, row / KV_GROUP, s->d, kt_i, vt_i);
+        else if (!widen)
+            b->k[i] = k16, b->v[i] = v16;
+        else
+            cast_run(k16, s->type_k, kt_i, TK_F32, 0, count),
+                cast_run(v16, s->type_k, vt_i, TK_F32, 0, count);
     }
 }

@@ -13,7 +13,7 @@
             s2_ = term(v_load((x) + i_ + 2 * VW), s2_), s3_ = term(v_load((x) + i_ + 3 * VW), s3_);          \
         }                                                                                                    \
         for (; i_ + VW <= (k); i_ += VW) s0_ = term(v_load((x) + i_), s0_);                                  \
-        if (i_ < (k)) s1_ = v_first(term(v_load_n((x) + i_, (k) - i_), s1_), s1_, (k) - i_);                 \
+        if (i_ < (k)) s1_ = v_first(term(v_load_n((x) + i_, (k)-i_), s1_), s1_, (k)-i_);                     \
         (sum) = v_sum((s0_ + s1_) + (s2_ + s3_));                                                            \
     } while (0)
 
@@ -56,7 +56,7 @@ void KERNEL_NAME(lnorm)(const tk_args *a) {
 #undef PLAIN
         float m = sum / (float)k;
         const vf mv = v_set1(m);
-#define SQUARE(v, s) v_fma((v) - mv, (v) - mv, s)
+#define SQUARE(v, s) v_fma((v)-mv, (v)-mv, s)
         ROW_SUM(squares, k, x, SQUARE);
 #undef SQUARE
         float r = 1 / sqrtf(squares / (float)k + eps);

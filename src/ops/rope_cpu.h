@@ -18,15 +18,19 @@ V_INLINE void rope_half(const float *x, float *y, int64_t z, int64_t pairs, int6
     }
 }
 
-/* Pairs (2z, 2z + 1) from z on, n of them: split into evens and odds, and joined again */
-V_INLINE void rope_pairs(const float *x, float *y, int64_t z, int64_t n, vf c, vf s) {
-    float in[2 * VW] = { 0 }, out[2 * VW];
-    vf lo, hi;
-    memcpy(in, x + 2 * z, (size_t)TK_MIN(n, VW) * 2 * sizeof(float));
-    for (int i = 0; i < VW; i++) lo[i] = in[2 * i], hi[i] = in[2 * i + 1];
-    vf a = rope_low(lo, hi, c, s), b = rope_high(lo, hi, c, s);
-    for (int i = 0; i < VW; i++) out[2 * i] = a[i], out[2 * i + 1] = b[i];
-    memcpy(y + 2 * z, out, (size_t)TK_MIN(n, VW) * 2 * sizeof(float));
+/* A vector of pairs (a, b): the same products and sums, c and s standing twice, s with a minus for the a's */
+V_INLINE vf rope_turn(vf x, vf c, vf s) { return v_fma(x, c, v_swap(x) * s); }
+
+/* Pairs (2z, 2z + 1) from z on, n of them; c and s in two halves, as rope_turn wants them */
+V_INLINE void rope_pairs(const float *x, float *y, int64_t z, int64_t n, const vf c[2], const vf s[2]) {
+    x += 2 * z, y += 2 * z;
+    if (n >= VW) {
+        vf lo = v_load(x), hi = v_load(x + VW);
+        v_store(y, rope_turn(lo, c[0], s[0])), v_store(y + VW, rope_turn(hi, c[1], s[1]));
+        return;
+    }
+    v_store_n(y, rope_turn(v_load_n(x, TK_MIN(2 * n, VW)), c[0], s[0]), TK_MIN(2 * n, VW));
+    if (2 * n > VW) v_store_n(y + VW, rope_turn(v_load_n(x + VW, 2 * n - VW), c[1], s[1]), 2 * n - VW);
 }
 
 void KERNEL_NAME(rope)(const tk_args *a) {
@@ -45,10 +49,14 @@ void KERNEL_NAME(rope)(const tk_args *a) {
             vf s, c, angle = v_set1((float)position[t]) * v_load_n(f + z, n);
             v_sincos(angle, &s, &c);
             s *= scale, c *= scale;
-            if (half)
+            if (half) {
                 for (int64_t h = 0; h < heads; h++) rope_half(x + h * d, y + h * d, z, pairs, n, c, s);
-            else
-                for (int64_t h = 0; h < heads; h++) rope_pairs(x + h * d, y + h * d, z, n, c, s);
+            } else {
+                const vu minus = (vu)((v_iota() & v_seti(1)) - v_seti(1)) << 31; /* on even lanes */
+                const vf c2[2] = { v_twice_lo(c), v_twice_hi(c) };
+                const vf s2[2] = { (vf)((vu)v_twice_lo(s) ^ minus), (vf)((vu)v_twice_hi(s) ^ minus) };
+                for (int64_t h = 0; h < heads; h++) rope_pairs(x + h * d, y + h * d, z, n, c2, s2);
+            }
         }
         if (2 * pairs < d && x != y)
             for (int64_t h = 0; h < heads; h++)
