@@ -14,6 +14,9 @@ fails 2 "an operand is missing" pull
 fails 2 "unexpected operand" ls x
 fails 2 "no command" --json
 TOKAMAK_JSON=maybe fails 2 "TOKAMAK_JSON" ls
+TOKAMAK_CPU=avx3 fails 2 "TOKAMAK_CPU" ls
+TOKAMAK_CPU=plain works '"tier": "plain"' doctor --json
+TOKAMAK_VERSION=7 works "" ls
 works "usage: tokamak COMMAND" --help
 works "tokamak " --version
 works "tokamak " doctor --version

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The `tokamak` command: finds the row of commands.def, parses, runs, reports. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "cli/cli.h"
 
@@ -62,14 +63,29 @@ static tk_status finish_output(void) {
     return TK_FAIL(TK_E_IO, "cannot write the answer\n%s\ncheck where stdout goes", strerror(errno));
 }
 
+/* The library ignores a TOKAMAK_CPU that it does not know, for it cannot fail there; the command does not. */
+static tk_status check_cpu(void) {
+    static const char *const tiers[] = { "plain", "avx2", "avx512", "amx" };
+    const char *word = getenv("TOKAMAK_CPU");
+    for (size_t i = 0; word && i < TK_COUNT(tiers); i++)
+        if (!strcmp(word, tiers[i])) return TK_OK;
+    if (!word || !*word) return TK_OK;
+    return TK_FAIL(
+        TK_E_USAGE,
+        "bad value '%s' for TOKAMAK_CPU\nit is no kernel tier\ngive plain, avx2, avx512 or amx, or unset it",
+        word);
+}
+
 static tk_status run_command(const cli_command *c, cli_args *a, int argc, char **argv) {
     TK_TRY(cli_parse(a, c, argc, argv));
     if (a->help)
         cli_print_help(c, stdout);
     else if (a->version)
         puts("tokamak " TK_VERSION);
-    else
+    else {
+        TK_TRY(check_cpu());
         TK_TRY(c->run(a));
+    }
     return finish_output();
 }
 

@@ -238,7 +238,9 @@ static tk_status take_option(cli_args *a, int argc, char **argv, int *i) {
 static tk_status take_defaults(cli_args *a) {
     for (int i = 0; i < a->count; i++) {
         struct cli_slot *s = &a->slots[i];
-        if (s->given) continue;
+        const char *flag = long_name(s->option);
+        if (s->given || !strcmp(flag, "--help") || !strcmp(flag, "--version"))
+            continue; /* TOKAMAK_VERSION is a likely name */
         char name[64];
         variable_name(name, s->option);
         const char *text = getenv(name);
