@@ -25,9 +25,7 @@ static bool is(const instance *in, const char *names) {
 }
 
 /* Only moves or converts: no error at all */
-static bool exact(const instance *in) {
-    return is(in, " pack quant pick embed cast kvput zero findmax ") && in->op->name[0];
-}
+static bool exact(const instance *in) { return is(in, " pack quant pick embed cast kvput zero findmax "); }
 
 /* ---- dtypes of operands ---- */
 
@@ -159,15 +157,12 @@ static op_call run_reference(const trial *t, bool wide) {
     return k;
 }
 
-static int64_t count_of(const trial *t, const op_call *wide, int out) {
-    (void)t;
-    return (int64_t)(wide->size[out] / sizeof(double));
-}
+static int64_t count_of(const op_call *wide, int out) { return (int64_t)(wide->size[out] / sizeof(double)); }
 
 /* Largest difference where both are finite; elsewhere they must be of one kind */
 static double distance(const trial *t, const op_call *got, const op_call *want, int out) {
     double worst = 0;
-    for (int64_t i = 0; i < count_of(t, want, out); i++) {
+    for (int64_t i = 0; i < count_of(want, out); i++) {
         const double g = got->out[out][i], w = want->out[out][i];
         if (isfinite(w) != isfinite(g))
             fail_msg("%s: output %d [%d] is %g, should be %g", t->text, out, (int)i, g, w);
@@ -208,10 +203,10 @@ static void check_error(const trial *t, rng *r) {
     if (!exact(t->in)) rounding_probe(t, &want, probe, r);
     for (int i = 0; i < sig->nout && !got.bare; i++) {
         double largest = 0;
-        for (int64_t j = 0; j < count_of(t, &want, i); j++)
+        for (int64_t j = 0; j < count_of(&want, i); j++)
             if (isfinite(want.out[i][j])) largest = fmax(largest, fabs(want.out[i][j]));
         if (exact(t->in)) {
-            for (int64_t j = 0; j < count_of(t, &want, i); j++)
+            for (int64_t j = 0; j < count_of(&want, i); j++)
                 if (got.out[i][j] != naive.out[i][j])
                     fail_msg("%s: output %d [%d] is %.9g, the reference has %.9g", t->text, i, (int)j,
                              got.out[i][j], naive.out[i][j]);
