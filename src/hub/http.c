@@ -223,6 +223,7 @@ static CURLcode one_hop(tk__http_session *s, hop *h, const char *url, bool with_
     curl_easy_setopt(c, CURLOPT_URL, url);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, s->error);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L); /* a proxy's are not the answer's */
     curl_easy_setopt(c, CURLOPT_NOBODY, (long)r->head);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c, CURLOPT_USERAGENT, "tokamak/" TK_VERSION);
