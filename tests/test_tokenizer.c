@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "text/tokenizer.h"
@@ -507,16 +508,17 @@ static void classes_have_unicode_16_counts(void **state) {
         tk__search z = { 0 };
         ok(tk__regex_new(&r, patterns[i].regex));
         int count = 0;
+        tk_buf b = { 0 };
         for (uint32_t c = 0; c < 0x110000; c++) {
-            tk_buf b = { 0 };
             if (c >= 0xD800 && c < 0xE000) continue;
+            b.len = 0;
             tk__utf8_put(&b, c);
             ok(tk__regex_find(r, &z, b.data, b.len, 0));
             count += z.found;
-            z.deadline = 0;
-            tk_buf_free(&b);
+            z.start_wall = 0;
         }
         assert_int_equal(count, patterns[i].count);
+        tk_buf_free(&b);
         tk__search_free(&z);
         tk__regex_free(r);
     }
@@ -629,9 +631,9 @@ static void runaway_pattern_is_stopped(void **state) {
     memset(text, 'a', sizeof text);
     text[sizeof text - 1] = '!';
     ok(tk_tokenizer_from_json(&t, (tk_str){ json, strlen(json) }, NULL));
-    double start = tk_now();
+    clock_t start = clock();
     assert_int_equal(tk_encode(t, text, sizeof text, 0, &ids), TK_E_LIMIT);
-    assert_true(tk_now() - start < 30);
+    assert_true(clock() - start < 30 * CLOCKS_PER_SEC);
     tk_ids_free(&ids);
     tk_tokenizer_free(t);
 }
@@ -649,10 +651,9 @@ static void long_runs_are_fast(void **state) {
             tk_buf text = { 0 };
             tk_ids ids = { 0 };
             while (text.len < 1000000) tk_buf_puts(&text, runs[i]);
-            double start = tk_now();
+            clock_t start = clock(); /* CPU time: the machine may be busy */
             ok(tk_encode(t, text.data, text.len, 0, &ids));
-            assert_true(tk_now() - start <
-                        10); /* measured: 0.01 to 0.3 s; the sanitizers and a busy machine add */
+            assert_true(clock() - start < 10 * CLOCKS_PER_SEC); /* measured: 0.01 to 0.3 s; sanitizers add */
             assert_true(ids.n > 1000);
             tk_ids_free(&ids);
             tk_buf_free(&text);

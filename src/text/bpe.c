@@ -292,7 +292,7 @@ static tk_status cached_word(tk__work *w, const char *s, size_t n) {
     size_t before = w->out->n;
     TK_TRY(encode_word(w, s, n));
     size_t count = w->out->n - before;
-    if (count > TK_COUNT(e->id)) return TK_OK;
+    if (!count || count > TK_COUNT(e->id)) return TK_OK;
     e->len = (uint8_t)n, e->count = (uint8_t)count;
     memcpy(e->key, s, n);
     memcpy(e->id, w->out->id + before, count * sizeof *e->id);

@@ -109,7 +109,7 @@ static tk_status run_normalized(tk__work *w, const char *s, size_t n) {
 
 static tk_status encode(tk__work *w, const char *text, size_t n) {
     const tk_tokenizer *t = w->t;
-    w->search.deadline = 0;
+    w->search.start_wall = 0;
     if (!tk__utf8_valid(text, n)) {
         w->clean.len = 0;
         tk__utf8_clean(&w->clean, text, n);

@@ -93,35 +93,46 @@ static void order(utf8proc_int32_t *c, utf8proc_int32_t *tmp, size_t n) {
     }
 }
 
-/* One piece without newer code points. No code point decomposes to more than 18. */
-static tk_status normalize_piece(const tk__normalizer *z, const char *s, size_t n, tk_buf *out) {
+typedef struct points { /* code points that grow */
+    utf8proc_int32_t *c;
+    size_t n, cap;
+} points;
+
+/* Appends the full decomposition of c, which never has more than 18 code points. */
+static bool decompose(points *p, uint32_t c, int options) {
     enum { MOST = 18 };
-    int options = UTF8PROC_DECOMPOSE | (z->compatible ? UTF8PROC_COMPAT : 0);
-    size_t cap = n + 64, len = 0;
-    utf8proc_int32_t *c = malloc(cap * sizeof *c), *tmp = NULL;
-    for (size_t i = 0; c && i < n;) {
-        if (cap - len < MOST) {
-            cap = cap * 2 + MOST;
-            void *fresh = realloc(c, cap * sizeof *c);
-            if (!fresh) free(c);
-            c = fresh;
-            if (!c) break;
-        }
-        uint32_t cp;
-        i += tk__utf8_get(s + i, &cp);
-        int boundary;
-        len += (size_t)utf8proc_decompose_char((utf8proc_int32_t)cp, c + len, MOST, options, &boundary);
+    int boundary;
+    if (p->cap - p->n < MOST) {
+        size_t cap = p->cap * 2 + 64;
+        utf8proc_int32_t *fresh = realloc(p->c, cap * sizeof *fresh);
+        if (!fresh) return false;
+        p->c = fresh, p->cap = cap;
     }
-    if (c) tmp = malloc((len + 1) * sizeof *tmp);
-    if (!c || !tmp) {
-        free(c);
+    p->n += (size_t)utf8proc_decompose_char((utf8proc_int32_t)c, p->c + p->n, MOST, options, &boundary);
+    return true;
+}
+
+/* One piece without newer code points */
+static tk_status normalize_piece(const tk__normalizer *z, const char *s, size_t n, tk_buf *out) {
+    int options = UTF8PROC_DECOMPOSE | (z->compatible ? UTF8PROC_COMPAT : 0);
+    points p = { 0 };
+    bool fits = true;
+    for (size_t i = 0; fits && i < n;) {
+        uint32_t c;
+        i += tk__utf8_get(s + i, &c);
+        fits = decompose(&p, c, options);
+    }
+    utf8proc_int32_t *tmp = fits ? malloc((p.n + 1) * sizeof *tmp) : NULL;
+    if (!tmp) {
+        free(p.c);
         return TK_FAIL(TK_E_NOMEM, "out of memory\na text of %zu bytes could not be normalized", n);
     }
-    order(c, tmp, len);
+    order(p.c, tmp, p.n);
     if (z->compose)
-        len = (size_t)utf8proc_normalize_utf32(c, (utf8proc_ssize_t)len, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    for (size_t i = 0; i < len; i++) tk__utf8_put(out, (uint32_t)c[i]);
-    free(c);
+        p.n =
+            (size_t)utf8proc_normalize_utf32(p.c, (utf8proc_ssize_t)p.n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    for (size_t i = 0; i < p.n; i++) tk__utf8_put(out, (uint32_t)p.c[i]);
+    free(p.c);
     free(tmp);
     return TK_OK;
 }

@@ -134,6 +134,7 @@ static tk_status find_cuts(tk__work *w, const tk__pretok *z, const char *s, size
 /* Joins neighbours as the behavior says; what is left is to be handed on, except removed matches. */
 static void join(cuts *c, tk__behavior how) {
     size_t out = 0;
+    if (!c->n) return;
     if (how == TK_WITH_NEXT) { /* from the end, like WITH_PREVIOUS from the start */
         bool was = false;
         out = c->n;

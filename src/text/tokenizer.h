@@ -186,8 +186,8 @@ size_t tk__split_3digits(const char *s, size_t n, size_t p); /* [0-9][0-9][0-9] 
 typedef struct tk__regex tk__regex;
 typedef struct tk__search { /* what searches of one text share; zero-initialized is valid */
     void *region, *limits;
-    double deadline;   /* set by the first search; 0: not yet */
-    size_t start, end; /* the match */
+    double start_wall, start_cpu; /* of the first search; start_wall 0: none yet */
+    size_t start, end;            /* the match */
     bool found;
 } tk__search;
 tk_status tk__regex_new(tk__regex **out, const char *pattern);

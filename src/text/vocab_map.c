@@ -53,7 +53,7 @@ static size_t pieces_slot(const tk__pieces *m, const char *s, size_t n) {
     size_t i = XXH3_64bits_withSeed(s, n, m->seed) & (m->cap - 1);
     for (; m->slot[i] >= 0; i = (i + 1) & (m->cap - 1)) {
         tk_str key = m->entry[m->slot[i]].key;
-        if (key.n == n && !memcmp(key.s, s, n)) break;
+        if (key.n == n && (!n || !memcmp(key.s, s, n))) break;
     }
     return i;
 }
