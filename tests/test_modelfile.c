@@ -165,6 +165,24 @@ static void config_of_gguf(void **state) {
     tk_modelfile_free(f);
 }
 
+static void rope_scaling_of_gguf(void **state) {
+    (void)state;
+    float freq[4], factor;
+    tk_modelfile *f = open_ok(DATA "gguf-q4_0.gguf", NULL);
+    const tk_rope *r = &tk_modelfile_config(f)->rope;
+    assert_true(r->scaling == TK_ROPE_LINEAR && r->factor == 4 && r->dims == 8);
+    tk_rope_freqs(r, freq, &factor);
+    assert_true(freq[0] == 0.25f && factor == 1);
+    tk_modelfile_free(f);
+    f = open_ok(DATA "gguf-q4_1.gguf", NULL);
+    r = &tk_modelfile_config(f)->rope;
+    assert_true(r->scaling == TK_ROPE_YARN && r->factor == 4 && r->original_ctx == 8 && r->beta_fast == 32 &&
+                r->beta_slow == 1);
+    tk_rope_freqs(r, freq, &factor);
+    assert_true(fabs((double)factor - (1 + 0.1 * log(4))) < 1e-6 && freq[0] == 1); /* llama.cpp's factor */
+    tk_modelfile_free(f);
+}
+
 static void llama2c(void **state) {
     (void)state;
     tk_modelfile *f = open_ok(DATA "llama2c-v0.bin", NULL);
@@ -223,6 +241,19 @@ static void tokenizer_and_template_of_gguf(void **state) {
     }
 }
 
+/* Without a model: a tokenizer.json by itself, and a folder that has none. */
+static void tokenizer_only(void **state) {
+    (void)state;
+    const tk_modelfile_options o = { .vocab_only = true };
+    tk_modelfile *f = open_ok("tests/data/tokenizers/gpt2.json", &o);
+    tk_tokenizer *t;
+    if (tk_modelfile_tokenizer(f, &t) != TK_OK) fail_msg("%s", tk_error());
+    assert_null(tk_modelfile_config(f));
+    tk_modelfile_free(f);
+    assert_int_equal(tk_modelfile_open(&f, DATA "hf-llama", &o), TK_E_NOTFOUND);
+    assert_non_null(strstr(tk_error(), "no tokenizer.json"));
+}
+
 /* A model whose tokenizer lies elsewhere: here in another GGUF file. */
 static void tokenizer_override(void **state) {
     (void)state;
@@ -269,6 +300,8 @@ int main(void) {
         cmocka_unit_test(config_with_transformers_5_keys),
         cmocka_unit_test(config_of_gpt2),
         cmocka_unit_test(config_of_gguf),
+        cmocka_unit_test(rope_scaling_of_gguf),
+        cmocka_unit_test(tokenizer_only),
         cmocka_unit_test(llama2c),
         cmocka_unit_test(rope_frequencies_equal_hf),
         cmocka_unit_test(tokenizer_and_template_of_gguf),

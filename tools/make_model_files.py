@@ -174,7 +174,7 @@ def encode(x, t):
     return q, quants.dequantize(q, t)
 
 
-def gguf_llama(s, name, pick, rope_freqs=False, tokenizer=False):
+def gguf_llama(s, name, pick, rope_freqs=False, tokenizer=False, scaling=None):
     w = llama(s, tied=rope_freqs)
     g = gguf.GGUFWriter(path(name + ".gguf"), "llama")
     g.add_name("tiny " + name)
@@ -183,6 +183,8 @@ def gguf_llama(s, name, pick, rope_freqs=False, tokenizer=False):
     g.add_layer_norm_rms_eps(1e-5), g.add_rope_freq_base(5000.0), g.add_rope_dimension_count(s.hd)
     if rope_freqs:
         g.add_tensor("rope_freqs.weight", np.linspace(1, 2, s.hd // 2, dtype=np.float32))
+    if scaling:
+        g.add_rope_scaling_type(scaling), g.add_rope_scaling_factor(4.0), g.add_rope_scaling_orig_ctx_len(8)
     if tokenizer:
         add_tokenizer(g)
     truth = []
@@ -276,7 +278,8 @@ hf_gpt2(Shape(2, 16, 4, 4, 4, 24, 20, 8), "")
 for t in (T.F32, T.F16, T.BF16):
     gguf_llama(plain, f"gguf-{t.name.lower()}", lambda r, shape, t=t: t, rope_freqs=t == T.F16)
 for t in (T.Q8_0, T.Q4_0, T.Q4_1):
-    gguf_llama(blocks, f"gguf-{t.name.lower()}", lambda r, shape, t=t: t)
+    scaling = {T.Q4_0: gguf.RopeScalingType.LINEAR, T.Q4_1: gguf.RopeScalingType.YARN}.get(t)
+    gguf_llama(blocks, f"gguf-{t.name.lower()}", lambda r, shape, t=t: t, scaling=scaling)
 for t in (T.Q4_K, T.Q6_K):
     gguf_llama(wide, f"gguf-{t.name.lower()}", lambda r, shape, t=t: t if shape[1] % 256 == 0 else T.Q8_0 if shape[1] % 32 == 0 else T.F16)
 gguf_llama(Shape(1, 16, 2, 2, 8, 16, 259, 16), "gguf-text", lambda r, shape: T.F16, tokenizer=True)
