@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes tests/data/hf: tiny random GPT-2 and LLaMA models made and run by Hugging Face transformers on the CPU, the
-truth of tests/test_hf.c. Each folder has config.json, model.safetensors, tokens.json (a list of ids) and logits.npy
+truth of tests/test_models.c. Each folder has config.json, model.safetensors, tokens.json (a list of ids) and logits.npy
 (float32 [tokens, vocab], eager attention). `--rope` writes tests/data/rope_freqs.inc instead: frequencies by
 modeling_rope_utils.
 

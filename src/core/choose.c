@@ -35,7 +35,8 @@ static int conversion_row(const choice *c, int op, tk_dtype from, tk_dtype to) {
     return -1;
 }
 
-static bool fits(const choice *c, const tk_record *r, const tk_kernel_row *row) {
+/* Does the row serve the record, with conversions inserted when `convert`? */
+static bool fits(const choice *c, const tk_record *r, const tk_kernel_row *row, bool convert) {
     const tk_program *p = c->p;
     if (row->op != r->op || (row->needs & ~c->cpu) || !tk_row_kernel(row, r->adj)) return false;
     int w = weight_operand(p, r);
@@ -43,14 +44,21 @@ static bool fits(const choice *c, const tk_record *r, const tk_kernel_row *row) 
         const tk_value *v = &p->values[r->arg[i]];
         if (i == w) {
             if (row->weight == TK_NODTYPE || row->weight == v->dtype) continue;
-            if (v->kind != TK_WEIGHT || conversion_row(c, TK_OP_pack, (tk_dtype)v->dtype, row->weight) < 0) return false;
+            if (!convert || v->kind != TK_WEIGHT || conversion_row(c, TK_OP_pack, (tk_dtype)v->dtype, row->weight) < 0) return false;
         } else if (is_activation(v) && row->act != TK_NODTYPE && row->act != v->dtype) {
-            if (conversion_row(c, TK_OP_quant, (tk_dtype)v->dtype, row->act) < 0) return false;
+            if (!convert || conversion_row(c, TK_OP_quant, (tk_dtype)v->dtype, row->act) < 0) return false;
         } else if (v->kind == TK_WEIGHT && v->dtype != TK_F32) {
             return false; /* norms and biases */
         }
     }
     return row->out == TK_NODTYPE || row->out == p->values[r->arg[r->nin]].dtype;
+}
+
+int tk__row_for(const tk_program *p, const tk_record *r, unsigned cpu) {
+    choice c = { .p = (tk_program *)p, .cpu = cpu };
+    int k = tk_nkernels - 1;
+    while (k >= 0 && !fits(&c, r, &tk_kernels[k], false)) k--;
+    return k;
 }
 
 static tk_id convert_to(choice *c, const tk_record *r, tk_op op, tk_id from, tk_dtype to) {
@@ -67,7 +75,7 @@ static tk_id convert_to(choice *c, const tk_record *r, tk_op op, tk_id from, tk_
 static void choose_record(choice *c, tk_record r) {
     tk_program *p = c->p;
     int k = tk_nkernels - 1;
-    while (k >= 0 && !fits(c, &r, &tk_kernels[k])) k--;
+    while (k >= 0 && !fits(c, &r, &tk_kernels[k], true)) k--;
     r.kernel = (int16_t)k;
     if (k >= 0) {
         const tk_kernel_row *row = &tk_kernels[k];

@@ -103,6 +103,7 @@ typedef struct tk_mesh { int axes; tk_axis axis[TK_AXES]; } tk_mesh;
 typedef struct tk_counts { /* what the passes did, for golden tests and `explain` */
     int allreduce[3], allgather[3], reducescatter[3]; /* by direction */
     int asked[TK_OPS], merged[TK_OPS];                /* hoist: records of an op seen, and made unnecessary */
+    int fused;                                        /* windows that became one record */
 } tk_counts;
 
 typedef struct tk_program {
@@ -168,6 +169,7 @@ tk_status tk_shard(tk_program *p, const tk_mesh *mesh, int zero_axis);
 tk_status tk_choose(tk_program *p, unsigned cpu, bool reference);
 enum { TK_HOIST_MERGE = 1, TK_HOIST_PHASE = 2, TK_HOIST_ALL = 3 };
 tk_status tk_hoist(tk_program *p, int what);
+/* After hoist: windows of fusions.def that a kernel row serves become one record. */
 tk_status tk_fuse(tk_program *p, unsigned cpu);
 /* Gives every value its arena, offset and bytes. reuse: values whose lives do not meet share storage. SAVED is
  * the part of WORK that crosses from forward to backward; both lie in one block. */
@@ -188,6 +190,8 @@ typedef struct tk_kernel_row {
 } tk_kernel_row;
 extern const tk_kernel_row tk_kernels[];
 extern const int tk_nkernels;
+/* The row that serves r as it is on a CPU with these features, or -1 */
+int tk__row_for(const tk_program *p, const tk_record *r, unsigned cpu);
 tk_kernel *tk_row_kernel(const tk_kernel_row *row, int adj); /* NULL where the row says NONE */
 tk_kernel *tk_ref_kernel(int op, int adj, tk_dtype real);    /* NULL for collectives */
 

@@ -176,6 +176,7 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
     TK_TRY(tk_shard(&e->p, &alone, -1));
     TK_TRY(tk_choose(&e->p, cpu, o->reference));
     TK_TRY(tk_hoist(&e->p, TK_HOIST_ALL));
+    if (!o->no_fuse && !o->reference) TK_TRY(tk_fuse(&e->p, cpu));
     TK_TRY(mark_mapped(e));
     TK_TRY(tk_plan(&e->p, true, i->threads));
     e->tokens = tk_find(&e->p, "tokens", -1), e->positions = tk_find(&e->p, "positions", -1);

@@ -52,10 +52,10 @@ static tk_id rope(const layer *l, tk_id x) {
 static tk_id attention(const layer *l, tk_id x, int index) {
     const tk_config *c = l->c;
     tk_attr scale = { { tk_attn_scale(c, index) }, { 0 } };
-    tk_id q = rope(l, linear(l, x, "q", "grd|e", c->qkv_bias ? "q.b" : NULL));
-    tk_id k = rope(l, linear(l, x, "k", "gd|e", c->qkv_bias ? "k.b" : NULL));
-    tk_id v = linear(l, x, "v", "gd|e", c->qkv_bias ? "v.b" : NULL);
-    tk_id o;
+    tk_id q = linear(l, x, "q", "grd|e", c->qkv_bias ? "q.b" : NULL);
+    tk_id k = linear(l, x, "k", "gd|e", c->qkv_bias ? "k.b" : NULL);
+    tk_id v = linear(l, x, "v", "gd|e", c->qkv_bias ? "v.b" : NULL), o;
+    q = rope(l, q), k = rope(l, k); /* after all three products: the threads meet once, not thrice */
     if (l->b->serve) {
         tk_id ck = tk_declare(l->p, TK_STATEFUL, "k_cache", "Pgs|d", l->b->kv);
         tk_id cv = tk_declare(l->p, TK_STATEFUL, "v_cache", "Pgs|d", l->b->kv);

@@ -7,3 +7,8 @@
 
 #define KERNEL_NAME(op) op##_avx512
 #include "ops/cpu_tier.h"
+
+void KERNEL_NAME(add_norm_quant)(const tk_args *a);
+void KERNEL_NAME(norm_quant)(const tk_args *a);
+void KERNEL_NAME(swiglu_quant)(const tk_args *a);
+#include "ops/fused_cpu.h"

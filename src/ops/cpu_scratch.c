@@ -15,3 +15,6 @@ size_t attn_scratch(const tk_dim dim[26], int nth) { return attn_bytes(dim, nth,
 size_t attn_paged_scratch(const tk_dim dim[26], int nth) {
     return attn_bytes(dim, nth, dim['p' - 'a'].n * dim['s' - 'a'].n);
 }
+
+/* a row of floats a thread (add_norm_quant, norm_quant) */
+size_t row_scratch(const tk_dim dim[26], int nth) { return (size_t)nth * (size_t)dim['k' - 'a'].n * sizeof(float); }

@@ -214,6 +214,40 @@ static void bits_do_not_depend_on_company(void **state) {
     each_model(one_truth);
 }
 
+/* Every weight type, from GGUF (tests/data/models): the same bits fused and not, alone and in company, on one thread and
+ * several; plain C, which keeps activations in float32, equals the references; tiers with integer activations stay
+ * within what rounding them to 8 bits costs. */
+static void every_type(void **state) {
+    (void)state;
+    static const char *const names[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "gpt2" };
+    for (size_t k = 0; k < TK_COUNT(names); k++) {
+        model m = { .n = 12 };
+        char path[128];
+        snprintf(m.name, sizeof m.name, "gguf-%s", names[k]);
+        snprintf(path, sizeof path, "tests/data/models/gguf-%s.gguf", names[k]);
+        must(tk_modelfile_open(&m.file, path, NULL), path);
+        m.vocab = tk_modelfile_config(m.file)->n_vocab;
+        for (int i = 0; i < m.n; i++) m.tokens[i] = (5 * i + 3) % m.vocab;
+        m.truth = logits_of(&m, (tk_engine_options){ .reference = true }, m.n, 0);
+        float *plain = logits_of(&m, (tk_engine_options){ .cpu_mask = ~0u, .kv_set = true, .kv = TK_F32 }, m.n, 0);
+        float *best = logits_of(&m, (tk_engine_options){ 0 }, m.n, 0);
+        float *exact = logits_of(&m, (tk_engine_options){ .reference = true, .kv_set = true, .kv = TK_F32 }, m.n, 0);
+        double scale = 0, off_plain = 0, off_best = 0;
+        for (int i = 0; i < m.n * m.vocab; i++) {
+            scale = fmax(scale, fabs((double)exact[i]));
+            off_plain = fmax(off_plain, fabs((double)exact[i] - plain[i])), off_best = fmax(off_best, fabs((double)m.truth[i] - best[i]));
+        }
+        if (!(off_plain <= 1e-4 * scale)) fail_msg("%s: plain C is off by %g", m.name, off_plain / scale);
+        if (!(off_best <= 0.03 * scale)) fail_msg("%s: the best tier is off by %g", m.name, off_best / scale);
+        same(&m, (tk_engine_options){ .no_fuse = true }, m.n, 0, best, "unfused");
+        same(&m, (tk_engine_options){ 0 }, 1, 7, best, "decoding in a batch of 8");
+        same(&m, (tk_engine_options){ 0 }, 7, 0, best, "chunks of 7");
+        same(&m, (tk_engine_options){ .threads = 2 }, 5, 2, best, "2 threads");
+        free(plain), free(best), free(exact), free(m.truth);
+        tk_modelfile_free(m.file);
+    }
+}
+
 /* A text that does not fit is an error with both numbers, and nothing was computed. */
 static void long_text(model *m) {
     tk_engine *e = open_engine(m, (tk_engine_options){ .ctx = 8 });
@@ -244,6 +278,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_transformers),
         cmocka_unit_test(bits_do_not_depend_on_company),
+        cmocka_unit_test(every_type),
         cmocka_unit_test(limits_are_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
