@@ -227,6 +227,7 @@ static void every_type(void **state) {
         snprintf(path, sizeof path, "tests/data/models/gguf-%s.gguf", names[k]);
         must(tk_modelfile_open(&m.file, path, NULL), path);
         m.vocab = tk_modelfile_config(m.file)->n_vocab;
+        m.n = TK_MIN(m.n, tk_modelfile_config(m.file)->n_ctx);
         for (int i = 0; i < m.n; i++) m.tokens[i] = (5 * i + 3) % m.vocab;
         m.truth = logits_of(&m, (tk_engine_options){ .reference = true }, m.n, 0);
         float *plain = logits_of(&m, (tk_engine_options){ .cpu_mask = ~0u, .kv_set = true, .kv = TK_F32 }, m.n, 0);

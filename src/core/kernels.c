@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel table as data: rows of kernels.def, and the references of refs.def by op and adjoint. */
 #include "core/core.h"
+#include "ops/ref.h"
 
 /* prototypes */
 #define KERNEL(op, backend, needs, act, weight, out, scratch, f, a1, a2, a3)                                 \
@@ -8,18 +9,6 @@
     tk_scratch scratch;
 #include "core/kernels.def"
 #undef KERNEL
-#define REF(name, adjoints) REF_##adjoints(name)
-#define REF_0(n) tk_kernel n##_ref_f32, n##_ref_f64;
-#define REF_1(n) REF_0(n) tk_kernel n##_adj1_ref_f32, n##_adj1_ref_f64;
-#define REF_2(n) REF_1(n) tk_kernel n##_adj2_ref_f32, n##_adj2_ref_f64;
-#define REF_3(n) REF_2(n) tk_kernel n##_adj3_ref_f32, n##_adj3_ref_f64;
-#include "ops/refs.def"
-#undef REF
-#undef REF_0
-#undef REF_1
-#undef REF_2
-#undef REF_3
-
 /* never called: they stand for "no such function" and become NULL below */
 void NONE(const tk_args *a) { (void)a; }
 size_t NO_SCRATCH(const tk_dim dim[26], int nth) { return (void)dim, (void)nth, 0; }
