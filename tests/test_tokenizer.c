@@ -233,6 +233,18 @@ static void gguf_special_tokens(void **state) {
     tk_ids_free(&ids);
     tk_tokenizer_free(t);
 
+    /* A byte without a letter gives nothing, though the file names an unknown token. */
+    a.v.add_bos = a.v.add_eos = 0, a.v.unk = 0;
+    for (size_t i = 0; i < a.v.n_tokens; i++)
+        if (a.tokens[i].n == 2 && !memcmp(a.tokens[i].s, "\xC3\xB1", 2))
+            a.tokens[i] = TK_STR("unused"); /* 0xF1 */
+    ok(tk_tokenizer_from_vocab(&t, &a.v));
+    ok(tk_encode(t, "\xF1\x9A\xAC\x98", 4, 0, &ids));
+    assert_int_equal(ids.n, 3);
+    tk_ids_free(&ids);
+    assert_int_equal(tk_tokenizer_special(t, TK_UNK), 0);
+    tk_tokenizer_free(t);
+
     static const char *const bad[] = { NULL, "", "default", "llama", "llama-bpe smollm", " ", "gpt-2 " };
     for (size_t i = 0; i < TK_COUNT(bad); i++) {
         a.v.pre = bad[i];

@@ -3,12 +3,13 @@
 """Compares Tokamak's tokenizers with Hugging Face's `tokenizers` (PyPI), string by string.
 
     pip install tokenizers gguf
-    python tools/judge_tokenizers.py [--lib build/lib/libtokamak.so] [--count 20000] [--seed 1] [NAME...]
+    python tools/judge_tokenizers.py [--lib build/lib/libtokamak.so] [--cli build/bin/tokamak] [--count 20000] [NAME...]
 
 NAME: folders of $TOKAMAK_SHARED/tokenizers (tokenizer.json, plain or .xz), paths of tokenizer.json files, "gguf"
 (the .inp/.out pairs of $TOKAMAK_SHARED/gguf_vocab) or "llama2c" (stories260k's tok512.bin against a port of llama2.c).
 Each string is encoded with and without special parsing and begin/end tokens, decoded with and without special tokens,
-and decoded token by token. Prints one line per tokenizer; exits 1 on any difference.
+and decoded token by token. With --cli the strings also go through `tokamak tokenize --jsonl`. Prints one line per tokenizer;
+exits 1 on any difference.
 """
 import argparse
 import ctypes as C
@@ -17,7 +18,9 @@ import lzma
 import os
 import random
 import struct
+import subprocess
 import sys
+import tempfile
 import time
 
 ADD, PARSE, SKIP, CONTINUE = 1, 2, 1, 2
@@ -189,6 +192,33 @@ def read(path):
     return lzma.open(path).read() if path.endswith(".xz") else open(path, "rb").read()
 
 
+def run_cli(args, model, strings, flags):
+    """The ids of `tokamak tokenize MODEL --jsonl`, one list a string."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as f:
+        f.writelines(json.dumps(s) + "\n" for s in strings)
+        f.flush()
+        options = [o for bit, o in ((ADD, "--no-special"), (PARSE, "--parse-special")) if bool(flags & bit) == (bit == PARSE)]
+        out = subprocess.run([args.cli, "tokenize", model, "--jsonl", f.name] + options, check=True, capture_output=True)
+    return [json.loads(line) for line in out.stdout.splitlines()]
+
+
+def judge_cli(name, text, args):
+    import tokenizers
+    start, rng, r = time.time(), random.Random(args.seed), Report(name + " (command)")
+    hf = tokenizers.Tokenizer.from_str(text.decode())
+    special = [t["content"] for t in json.loads(text)["added_tokens"]][:40]
+    strings = [some_string(rng, special).decode("utf-8", "replace") for _ in range(args.count)]
+    with tempfile.TemporaryDirectory() as folder:
+        open(os.path.join(folder, "tokenizer.json"), "wb").write(text)
+        for flags in range(4):
+            ours = run_cli(args, folder, strings, flags)
+            hf.encode_special_tokens = not flags & PARSE
+            r.same(len(ours), len(strings), "number of lines")
+            for s, ids in zip(strings, ours):
+                r.same(ids, hf.encode(s, add_special_tokens=bool(flags & ADD)).ids, f"flags={flags} {ascii_only(s)}")
+    return r.done(time.time() - start)
+
+
 def judge_json(name, path, args):
     import tokenizers
     text, start, rng, r = read(path), time.time(), random.Random(args.seed), Report(name)
@@ -210,7 +240,8 @@ def judge_json(name, path, args):
             want = hf.decode(ids, skip_special_tokens=skip)
             r.same(tk.decode(ids, SKIP * skip), want, f"decode skip={skip} {ids}")
             r.same("".join(tk.stream(ids, SKIP * skip)), want, f"stream skip={skip} {ids}")
-    return r.done(time.time() - start)
+    bad = r.done(time.time() - start)
+    return bad + (judge_cli(name, text, args) if args.cli else 0)
 
 
 def judge_gguf(shared, args):
@@ -223,6 +254,8 @@ def judge_gguf(shared, args):
         wants = open(base + ".out").read().splitlines()
         for s, want in zip(texts, wants):
             r.same(tk.encode(s.encode(), 0), [int(x) for x in want.split()], ascii_only(s))
+        for ids, want in zip(run_cli(args, base, texts, 0) if args.cli else [], wants):
+            r.same(ids, [int(x) for x in want.split()], "command")
         r.same(len(texts) >= len(wants) > 40, True, "number of texts")
         bad += r.done(time.time() - start)
     return bad
@@ -292,6 +325,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("names", nargs="*", default=["gpt2", "llama3_2", "mistral_7b", "qwen2_5", "gguf", "llama2c"])
     p.add_argument("--lib", default="build/lib/libtokamak.so")
+    p.add_argument("--cli", help="also judge this tokamak command")
     p.add_argument("--count", type=int, default=20000)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--shared", default=os.environ.get("TOKAMAK_SHARED", "../shared"))
