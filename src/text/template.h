@@ -27,12 +27,12 @@ typedef struct tk_template_limits {
 
 /* Renders with the variables of one JSON object: messages, tools, add_generation_prompt, bos_token and any
  * other. A name that is not in it is undefined, as in jinja2; Hugging Face always passes "tools" and
- * "documents" (null if there are none) and "add_generation_prompt", so a caller that wants its output should too.
- * The text is appended to `out`, which is as before when the call fails. `limits` may be NULL.
+ * "documents" (null if there are none) and "add_generation_prompt", so a caller that wants its output should
+ * too. The text is appended to `out`, which is as before when the call fails. `limits` may be NULL.
  * TK_E_FORMAT: the JSON is bad (also a duplicate key, a number beyond 64 bits), the template raised an
  * error (raise_exception's words are in tk_error()) or cannot take these variables. TK_E_LIMIT: a limit. */
-tk_status tk_template_render(const tk_template *t, const char *json, size_t n, const tk_template_limits *limits,
-                             tk_buf *out);
+tk_status tk_template_render(const tk_template *t, const char *json, size_t n,
+                             const tk_template_limits *limits, tk_buf *out);
 
 /* The template inside a "chat_template" value of tokenizer_config.json: a string, or a list of
  * {"name", "template"}, or an object of name -> template. `name` asks for one by name; with NULL it is
