@@ -143,15 +143,21 @@ static tk_status fill_weights(tk_engine *e) {
     return TK_OK;
 }
 
+/* Does anything but the load phase read a value? */
+static bool read_in_steps(const tk_program *p, tk_id id) {
+    for (int i = 0; i < p->nrecords; i++)
+        for (int k = 0; k < p->records[i].nin; k++)
+            if (p->records[i].arg[k] == id && p->records[i].phase != TK_P_LOAD) return true;
+    return false;
+}
+
 /* After a pack: the original is done with, unless something outside the load phase reads it as well. */
 static void release_original(void *arg, const tk_record *r, double seconds) {
     tk_engine *e = arg;
     (void)seconds;
     if (r->op != TK_OP_pack) return;
     const tk_value *value = &e->p.values[r->arg[0]];
-    for (int i = 0; i < e->p.nrecords; i++)
-        for (int k = 0; k < e->p.records[i].nin; k++)
-            if (e->p.records[i].arg[k] == r->arg[0] && e->p.records[i].phase != TK_P_LOAD) return;
+    if (read_in_steps(&e->p, r->arg[0])) return;
     tk_weight_view v;
     const tk_name *name = &e->p.names[value->name];
     if (tk_modelfile_weight(e->file, name->role, TK_MAX(name->layer, 0), &v) == TK_OK && v.map) tk_map_release(v.map, v.data, v.bytes);
@@ -202,7 +208,7 @@ static void note_memory(tk_engine *e) {
     i->weights = e->p.arena_bytes[TK_A_WEIGHTS], i->state = e->p.arena_bytes[TK_A_STATE];
     i->io = e->p.arena_bytes[TK_A_IO], i->work = e->p.arena_bytes[TK_A_WORK];
     for (int n = 0; n < e->p.nvalues; n++)
-        if (e->p.values[n].mapped) i->mapped += e->p.values[n].bytes;
+        if (e->p.values[n].mapped && read_in_steps(&e->p, n)) i->mapped += e->p.values[n].bytes;
 }
 
 static tk_status engine_open(tk_engine *e, const tk_engine_options *o) {
