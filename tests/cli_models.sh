@@ -55,6 +55,15 @@ fails 4 "line 1" tokenize "$m/tokenizer.json" --jsonl "$m/lines"
 fails 2 "bad token id" detokenize "$m/tokenizer.json" --tokens 1,x
 fails 2 "3" detokenize "$m/tokenizer.json" --tokens 3
 fails 2 "no ids" detokenize "$m/tokenizer.json"
+printf '{%% for m in messages %%}{{ m.role }}: {{ m.content }};{%% endfor %%}' >"$m/t.jinja"
 echo '{"messages":[{"role":"user","content":"hi"}]}' >"$m/chat.json"
+works "user: hi;" template "$m/t.jinja" -f "$m/chat.json"
+printf '{%% for %%}' >"$m/bad.jinja"
+fails 4 "line 1" template "$m/bad.jinja" -f "$m/chat.json"
+printf '{{ raise_exception("roles must alternate") }}' >"$m/raise.jinja"
+fails 4 "roles must alternate" template "$m/raise.jinja" -f "$m/chat.json"
+fails 4 "is no chat" template "$m/t.jinja" -f "$m/lines"
+fails 3 "no chat template" template "$m/tokenizer.json" -f "$m/chat.json"
+fails 2 "both --file and --jsonl" template "$m/t.jinja" -f x --jsonl y
 
 finish
