@@ -58,6 +58,104 @@ typedef struct tk_sampling {
 /* temperature 0.8, top-k 40, top-p 0.95, nothing else, seed 0 */
 tk_sampling tk_sampling_defaults(void);
 
+/* ---- models --------------------------------------------------------------------------------------- */
+
+typedef struct tk_model tk_model;
+typedef struct tk_model_options { /* zeroed: the defaults */
+    const char *tokenizer; /* a file or folder that replaces the model's own */
+    const char *device;    /* "cpu" */
+    const char *kv_type;   /* numbers of the KV cache: "f32", "f16", "bf16", "q8_0"; default: f32 for a model of
+                              f32 weights, else f16 */
+    int32_t ctx;           /* tokens that a session can hold; 0: the model's own number, lowered to what fits
+                              free memory */
+    int32_t threads;       /* 0: one a core */
+    int32_t sessions;      /* how many may exist at once; 0: 1 */
+} tk_model_options;
+/* `path`: a GGUF file, a Hugging Face folder, or a llama2.c checkpoint. options may be NULL. All memory is
+ * taken here: what comes after does not run out of it. */
+tk_status tk_model_open(tk_model **out, const char *path, const tk_model_options *options);
+/* After all of its sessions have been freed. NULL is fine. */
+void tk_model_close(tk_model *m);
+
+typedef struct tk_model_info {
+    const char *name, *family, *format; /* "SmolLM2 135M", "llama", "GGUF v3"; live as long as the model */
+    int32_t vocab;                      /* numbers in one position's logits */
+    int32_t ctx;                        /* tokens that a session can hold */
+    int32_t model_ctx;                  /* the model's own number */
+    int has_template;                   /* messages can be given */
+} tk_model_info;
+tk_model_info tk_model_about(const tk_model *m);
+/* How the model wants to be sampled: its generation_config.json over tk_sampling_defaults(). */
+tk_sampling tk_model_sampling(const tk_model *m);
+
+enum {
+    TK_TEXT_BEGIN = 1, /* add the begin (and end) token where the model wants it */
+    TK_TEXT_MARKS = 2  /* special tokens written in the text, like <|im_end|>, count as such */
+};
+/* Text to token ids; the caller frees *ids with free(). flags: TK_TEXT_... */
+tk_status tk_tokenize(tk_model *m, const char *text, size_t bytes, int flags, int32_t **ids, size_t *count);
+/* Token ids to text, UTF-8 and NUL-terminated, special tokens left out; the caller frees *text. */
+tk_status tk_detokenize(tk_model *m, const int32_t *ids, size_t count, char **text);
+
+/* ---- sessions: one sequence of tokens, whose beginning need not be computed again ------------------- */
+
+typedef struct tk_session tk_session;
+tk_status tk_session_new(tk_session **out, tk_model *m);
+void tk_session_free(tk_session *s); /* NULL is fine */
+
+/* Logits of every position of ids[count], which replace what the session held: sink gets them in order, a few
+ * positions at a time, [positions][vocab] float32; position i predicts token i + 1. What sink returns other than
+ * TK_OK ends the call. */
+typedef tk_status tk_logits_sink(void *arg, const float *logits, size_t positions);
+tk_status tk_logits(tk_session *s, const int32_t *ids, size_t count, tk_logits_sink *sink, void *arg);
+
+typedef struct tk_message {
+    const char *role, *content; /* "system", "user", "assistant" */
+} tk_message;
+
+typedef struct tk_request { /* zero what is not needed */
+    /* The prompt, one of: plain text, which is continued; a chat, put into the model's template; ids */
+    const char *text;
+    size_t text_bytes;
+    const tk_message *messages;
+    size_t message_count;
+    const int32_t *ids;
+    size_t id_count;
+
+    int32_t max_tokens; /* of the answer; 0: to the end of the context */
+    tk_sampling sampling;
+    const char *const *stop; /* strings that end the answer and are no part of it */
+    size_t stop_count;
+    /* Gets the answer as it comes, whole UTF-8 characters; not NUL-terminated. Nonzero ends the answer. */
+    int (*on_text)(void *arg, const char *text, size_t bytes);
+    void *arg;
+    const volatile int *cancel; /* ends the answer once nonzero; a signal handler or another thread may set it */
+} tk_request;
+
+typedef enum tk_finish {
+    TK_FINISH_END,      /* the model ended it */
+    TK_FINISH_STOP,     /* a stop string */
+    TK_FINISH_LENGTH,   /* max_tokens */
+    TK_FINISH_CONTEXT,  /* the context is full */
+    TK_FINISH_CANCELLED /* by cancel or on_text */
+} tk_finish;
+
+typedef struct tk_result {
+    tk_finish finish;
+    int32_t stop_index;    /* which of the stop strings; -1 */
+    int32_t prompt_tokens; /* of which cached_tokens were in the session already */
+    int32_t cached_tokens;
+    int32_t answer_tokens;
+    double prompt_seconds; /* from the call to the logits of the last prompt token */
+    double first_seconds;  /* from the call to the first token of the answer */
+    double answer_seconds; /* for the tokens after the first */
+} tk_result;
+
+/* Answers a prompt. The longest beginning that the session already holds is not computed again, so a chat
+ * costs only its new part each turn; the answer is the same either way. A prompt that does not fit the context
+ * is refused with TK_E_LIMIT, never cut. result may be NULL. */
+tk_status tk_generate(tk_session *s, const tk_request *request, tk_result *result);
+
 #ifdef __cplusplus
 }
 #endif

@@ -4,6 +4,8 @@
 #define TK_INFER_H
 #include "base/base.h"
 #include "model/model.h"
+#include "text/template.h"
+#include "text/text.h"
 
 /* ---- sampling (sample.c, samplers.def; the standard is docs/SAMPLING.md) ------------------------------ */
 
@@ -111,4 +113,22 @@ typedef struct tk_step_item {
 tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, const float **logits);
 /* As many steps as n tokens need; logits of the last token. */
 tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits);
+
+/* ---- the public API's model (open.c, prompt.c, generate.c) ---------------------------------------------- */
+
+struct tk_model {
+    tk_modelfile *file;
+    const tk_config *config;
+    tk_engine *engine;
+    int32_t ctx;
+    tk_tokenizer *tokenizer;    /* the file's; NULL until asked for: numbers need none */
+    tk_template *chat_template; /* NULL until a chat is rendered */
+};
+/* tk_model_open with up to `rows` positions of logits a step, for those who want all of them. */
+tk_status tk__model_open(tk_model **out, const char *path, const tk_model_options *options, int rows);
+/* Made at the first call, with the config's end tokens. */
+tk_status tk__model_tokenizer(tk_model *m, tk_tokenizer **out);
+/* The ids of a request's prompt, appended; at least one, all in the vocabulary. */
+tk_status tk__prompt_ids(tk_model *m, const tk_request *r, tk_ids *ids);
+tk_status tk__check_ids(const tk_model *m, const int32_t *ids, size_t n);
 #endif
