@@ -10,6 +10,9 @@
  * `bytes` (rounded up; 0: four times the last-level cache, 256 MiB to 2 GiB, at most a quarter of the free
  * memory): the best of `reps` passes, so a limit and no average. Takes 0.1 s or so for each GB. */
 tk_status tk_measure_read(tk_pool *pool, size_t bytes, int reps, double *bytes_per_second);
+/* Multiplications plus additions a second of the pool's threads together, in the vector unit of this CPU's tier:
+ * int8 dot products, or float32. The best of 20 passes of some milliseconds. */
+double tk_measure_ops(tk_pool *pool, bool int8);
 /* Bytes of the last-level cache; 0 when the system does not tell. */
 size_t tk_cpu_cache(void);
 #endif
