@@ -368,7 +368,7 @@ static tk_status converse(chat *c) {
         if (!line[strspn(line, " \t\r")]) continue;
         s = *line == '/' ? command(c, line) : turn(c, line);
         if (s != TK_OK && !l.editor) break; /* a script wants to know; a person goes on */
-        if (s != TK_OK) cli_print_error("chat", false);
+        if (s != TK_OK) cli_print_error("chat", s, false);
         s = TK_OK;
     }
     lines_close(&l);
