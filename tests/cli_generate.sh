@@ -94,7 +94,7 @@ printf '%s\n' "$(printf 'x%.0s' {1..200})" >"$dir/lines"
 t chat $model <"$dir/lines"
 check "a message longer than the context" code_is 6
 
-# eval: one window by hand from the logits
+# logits and eval
 t logits $model --tokens 72,101,108,108,111 -o "$dir/l.npy"
 check "logits" ok
 check "logits: size" [ "$(stat -c %s "$dir/l.npy")" = $((128 + 5 * 259 * 4)) ]
@@ -107,8 +107,10 @@ check "logits to nowhere" code_is 8
 t eval $model -p "Hello, this is a text to score." --json
 check "eval" ok
 check "eval: all but the first token" grep -q '"tokens": 30' "$dir/out"
+check "eval: as transformers in float64, -9.298392" grep -q '"mean_logprob": -9.2983' "$dir/out"
 t eval $model -p "Hello, this is a text to score." --ctx 8 --json
 check "eval in windows of 8: 4 windows" grep -q '"tokens": 27' "$dir/out"
+check "eval in windows: as transformers, -10.056189" grep -q '"mean_logprob": -10.0561' "$dir/out"
 t eval $model -p "x" --json
 check "eval of one token" code_is 2
 
