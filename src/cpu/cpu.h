@@ -11,7 +11,7 @@
  * memory): the best of `reps` passes, so a limit and no average. Takes 0.1 s or so for each GB. */
 tk_status tk_measure_read(tk_pool *pool, size_t bytes, int reps, double *bytes_per_second);
 /* Multiplications plus additions a second of the pool's threads together, in the vector unit of this CPU's tier:
- * int8 dot products, or float32. The best of 20 passes of some milliseconds. */
+ * int8 dot products, or float32. The best of 60 passes of a millisecond or so. */
 double tk_measure_ops(tk_pool *pool, bool int8);
 /* Bytes of the last-level cache; 0 when the system does not tell. */
 size_t tk_cpu_cache(void);
