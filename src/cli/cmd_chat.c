@@ -56,9 +56,10 @@ static tk_status append(chat *c, const char *role, const char *content) {
         if (!bigger) return no_memory();
         c->messages = bigger, c->cap = cap;
     }
-    char *copy = strdup(content);
-    if (!copy) return no_memory();
-    c->messages[c->count++] = (tk_message){ role, copy };
+    tk_message *m = &c->messages[c->count];
+    *m = (tk_message){ role, strdup(content) };
+    if (!m->content) return no_memory();
+    c->count++;
     return TK_OK;
 }
 
@@ -179,7 +180,7 @@ static tk_status take_messages(chat *c, const char *path, json_t *root) {
         const char *role = json_string_value(json_object_get(item, "role"));
         const char *content = json_string_value(json_object_get(item, "content"));
         size_t k = 0;
-        while (role && k < TK_COUNT(roles) && strcmp(role, roles[k])) k++;
+        while (role && k < TK_COUNT(roles) && strcmp(role, roles[k]) != 0) k++;
         if (!role || !content || k == TK_COUNT(roles) || (k == 0 && i > 0))
             return TK_FAIL(TK_E_FORMAT,
                            "%s is no saved chat\nmessage %zu has no role of system (first only), user or "
@@ -251,7 +252,7 @@ static tk_status command(chat *c, const char *line) {
     const char *rest = line + n + strspn(line + n, " \t"), *names[TK_COUNT(commands)];
     for (size_t i = 0; i < TK_COUNT(commands); i++) {
         names[i] = commands[i].name;
-        if (strlen(names[i]) != n || strncmp(names[i], line, n)) continue;
+        if (strlen(names[i]) != n || strncmp(names[i], line, n) != 0) continue;
         bool needs = *commands[i].value && *commands[i].value != '[';
         if (needs != !!*rest && !(*commands[i].value == '['))
             return TK_FAIL(TK_E_USAGE, "%s %s\nit takes %s\n/help lists the commands", names[i],
@@ -304,7 +305,8 @@ static void lines_open(lines *l) {
     *l = (lines){ 0 };
     if (!cli_is_tty(stdin) || !cli_is_tty(stderr)) return;
     /* libedit reads wide characters of the locale; numbers stay in C's */
-    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8")) setlocale(LC_CTYPE, "C.UTF-8");
+    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+        setlocale(LC_CTYPE, "C.UTF-8");
     HistEvent event;
     if (!(l->editor = el_init("tokamak", stdin, stderr, stderr))) return;
     el_set(l->editor, EL_PROMPT, prompt_text);

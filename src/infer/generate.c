@@ -187,7 +187,7 @@ static tk_status run(answer *a, double start) {
 
 tk_status tk_generate(tk_session *s, const tk_request *request, tk_result *result) {
     double start = tk_now();
-    tk_result unwanted;
+    tk_result unwanted = { 0 };
     answer a = { .s = s, .r = request, .result = result ? result : &unwanted };
     *a.result = (tk_result){ .stop_index = -1 };
     tk_status status = run(&a, start);

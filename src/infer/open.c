@@ -7,7 +7,7 @@
 
 static tk_status parse_options(const tk_model_options *o, tk_engine_options *e) {
     const char *device = o->device ? o->device : "cpu";
-    if (strcmp(device, "cpu"))
+    if (strcmp(device, "cpu") != 0)
         return TK_FAIL(TK_E_UNSUPPORTED,
                        "device '%s' is not here\nthis build computes on the CPU only\n"
                        "use --device cpu",

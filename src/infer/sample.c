@@ -5,6 +5,7 @@
  * so the state after any number of cuts is one number, the mass kept, and nothing needs to be fully sorted.
  * With top-k the candidates are a short sorted list. Without it they stay where they are, with their masses
  * summed in buckets of 1/128 in log-probability, and only the bucket that a mass falls into is sorted. */
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -264,6 +265,7 @@ static void keep_min_p(tk_sampler *s) {
 
 tk_status tk_sampler_pick(tk_sampler *s, const float *logits, uint64_t position, int32_t *id) {
     s->logits = logits, s->scale = 1, s->listed = false, s->weighed = false;
+    assert(s->changed || (!s->p.bias_count && !s->seen)); /* what allocate promises */
     if (s->changed) {
         memcpy(s->changed, logits, (size_t)s->vocab * sizeof *logits);
         s->logits = s->changed;
