@@ -5,8 +5,7 @@
  * says is compared bitwise in test_cpu_attn.c and, for rows and elements, by other thread counts here. */
 #include "cpu_tiers.h"
 
-/* ---- elements -------------------------------------------------------------------------------------------
- */
+/* ---- elements ---- */
 
 static const int64_t sizes[] = { 1, 3, 4, 7, 8, 15, 16, 17, 33, 100, 4095, 4097, 13001 };
 
@@ -191,8 +190,7 @@ static void test_cast(void **state) {
     }
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------
- */
+/* ---- rows ---- */
 
 static void check_norm(const tier *t, int64_t rows, int64_t k, float offset, bool layer) {
     const float eps = 1e-5f;
@@ -255,8 +253,7 @@ static void test_norms(void **state) {
             }
 }
 
-/* ---- rope
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- rope ---- */
 
 static void check_rope(const tier *t, int64_t heads, int64_t d, int64_t z, bool far) {
     enum { T = 6 };

@@ -26,7 +26,7 @@ typedef float vf __attribute__((vector_size(4 * VW)));
 typedef int32_t vi __attribute__((vector_size(4 * VW)));
 typedef uint32_t vu __attribute__((vector_size(4 * VW))); /* for sums and shifts that may wrap */
 
-/* ---- moving -------------------------------------------------------------------------------------------- */
+/* ---- moving ---- */
 
 V_INLINE vf v_load(const float *p) {
     vf v;
@@ -120,14 +120,12 @@ V_INLINE void v_transpose(vf r[VW]) {
     for (int stage = VW; stage > 1; stage /= 2) {
         vf t[VW];
         V_FOR(i, VW / 2)
-        t[2 * i] = v_zip_lo(r[i], r[i + VW / 2]),
-              t[2 * i + 1] = v_zip_hi(r[i], r[i + VW / 2]);
+        t[2 * i] = v_zip_lo(r[i], r[i + VW / 2]), t[2 * i + 1] = v_zip_hi(r[i], r[i + VW / 2]);
         V_FOR(i, VW) r[i] = t[i];
     }
 }
 
-/* ---- arithmetic ------------------------------------------------------------------------------------------
- */
+/* ---- arithmetic ---- */
 
 /* max and min give b when either is NaN */
 #if VW == 16
@@ -176,8 +174,7 @@ V_INLINE float v_max_lane(vf v) { /* a NaN may or may not win */
 #endif
 }
 
-/* ---- other number formats
- * ---------------------------------------------------------------------------------- */
+/* ---- other number formats ---- */
 
 #if VW == 16
 V_INLINE vi v_load_u16(const uint16_t *p) {
@@ -250,8 +247,7 @@ V_INLINE vf v_load_i8(const int8_t *p) {
 #endif
 }
 
-/* ---- functions
- * ------------------------------------------------------------------------------------------------- */
+/* ---- functions ---- */
 
 /* x rounded to an integer (halves to even), |x| < 2^22, as a float and as *n: the sum with 1.5 x 2^23 has the
  * integer in its last bits */

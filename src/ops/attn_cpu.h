@@ -73,8 +73,7 @@ static void attn_work_at(attn_work *w, const attn_job *j, float *p) {
     w->slots = p;
 }
 
-/* ---- the two products in registers
- * -------------------------------------------------------------------------- */
+/* ---- the two products in registers ---- */
 
 /* s[i][..] = q_i k for nq queries and nv vectors of keys, e outermost: nq x nv chains side by side. Vector v
  * is
@@ -172,17 +171,14 @@ V_INLINE void attn_value_block(const attn_sums *a, int rows, const int type) {
     }
 static void attn_score(float *s, const float *const q[NQ], const kv_block *b, int64_t d, int rows,
                        int vectors) {
-    BY_TYPE(b->type, attn_score_block, s, q, b, d, rows, vectors)
+    BY_TYPE(b->type, attn_score_block, s, q, b, d, rows, vectors);
 }
-static void attn_value(const attn_sums *a, int rows){ BY_TYPE(a->b->type, attn_value_block, a, rows) }
+static void attn_value(const attn_sums *a, int rows) { BY_TYPE(a->b->type, attn_value_block, a, rows); }
 
-/* ---- a block, a chunk, a unit
-   -------------------------------------------------------------------------------- */
+/* ---- a block, a chunk, a unit ---- */
 
 /* The shift of exponents; 0 when every score so far is -inf, so that no inf - inf arises */
-V_INLINE float attn_shift(float m) {
-    return m > -INFINITY ? m : 0;
-}
+V_INLINE float attn_shift(float m) { return m > -INFINITY ? m : 0; }
 
 /* One row's scores -> scaled, those of keys from `seen` on gone; the largest */
 V_INLINE float attn_mask(float *s, float scale, int vectors, int seen) {
@@ -305,8 +301,7 @@ static void attn_finish(const attn_job *j, const attn_unit *u, const attn_part *
     }
 }
 
-/* ---- sharing the work
- * ------------------------------------------------------------------------------------------ */
+/* ---- sharing the work ---- */
 
 static int64_t attn_chunks(const attn_unit *u) { return (u->position + u->tokens - 1) / ATTN_CHUNK + 1; }
 static bool attn_may_split(const attn_unit *u) { return u->tokens <= ATTN_SPLIT_TOKENS; }
@@ -347,10 +342,10 @@ static void attn_run(attn_job *j, const tk_args *a, int64_t thread_floats) {
     for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) all += attn_cost(j, &u, attn_chunks(&u));
 
     bool any_split = false;
-    attn_unit mine = {
-        .seq = -1
-    }; /* the unit whose first chunks are in w.total and whose others are not ours */
-    int64_t mine_at = 0, mine_to = 0; /* its place in the list of costs; its first chunk elsewhere */
+    /* the unit whose first chunks are in w.total and whose others are not ours: our last one; its place in
+     * the list of costs, its first chunk elsewhere */
+    attn_unit mine = { .seq = -1 };
+    int64_t mine_at = 0, mine_to = 0;
     for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) {
         const int64_t chunks = attn_chunks(&u), rows = u.tokens * j->shared;
         const int64_t slot = attn_part_floats(ATTN_SPLIT_TOKENS * j->shared, j->padded);

@@ -8,8 +8,7 @@
 
 enum { KV_GROUP = 16, KV_Q8 = 32, KV_Q8_BYTES = 34 };
 
-/* ---- writing --------------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 /* 32 numbers -> a scale and bytes. An infinity or NaN among them makes the scale NaN, so it is not lost. */
 V_INLINE uint16_t kv_quantize(const float *x, int8_t q[KV_Q8]) {
@@ -73,8 +72,7 @@ void KERNEL_NAME(kvput)(const tk_args *a) {
     }
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 /* Where attention finds its keys: rows of the step (page == NULL) or pages of the cache */
 typedef struct kv_source {
