@@ -134,13 +134,14 @@ void tk__a8_block(tk_a8 *dst, const float src[32]) {
 }
 
 void tk__pack_a8(void *m, const float *src, int64_t rows, int64_t cols, int64_t row) {
-    (void)rows;
-    tk_a8 *b = (tk_a8 *)m + row * (cols / TK_K32);
-    for (int64_t i = 0; i < cols; i += TK_K32) tk__a8_block(b++, src + i);
+    int64_t step;
+    tk_a8 *b = tk__a8_row(m, rows, cols, row, &step);
+    for (int64_t i = 0; i < cols; i += TK_K32, b += step) tk__a8_block(b, src + i);
 }
 
 void tk__unpack_a8(float *dst, const void *m, int64_t rows, int64_t cols, int64_t row) {
-    (void)rows;
-    const tk_a8 *b = (const tk_a8 *)m + row * (cols / TK_K32);
-    for (int64_t i = 0; i < cols; i++) dst[i] = b[i / TK_K32].d * (float)b[i / TK_K32].q[i % TK_K32];
+    int64_t step;
+    const tk_a8 *b = tk__a8_row(m, rows, cols, row, &step);
+    for (int64_t i = 0; i < cols; i += TK_K32, b += step)
+        for (int j = 0; j < TK_K32; j++) dst[i + j] = b->d * (float)b->q[j];
 }

@@ -92,46 +92,42 @@ FN vi dot_u8(vi sum, vi w, const signed char *x) {
 
 #include "ops/linear_tmpl.h"
 
-/* One panel by six tokens is twelve sums of the sixteen registers. Integers: by four; while the eight block
- * sums work, the compiler keeps the others in memory, which costs little beside 32 products each. */
+/* Six tokens are twelve sums of the sixteen registers; four where the weights need some as well. Integers: by
+ * four; while the eight block sums work, the compiler keeps the others in memory, which costs little beside
+ * 32 products each. */
 #define TILE(name, kind, type, mr)                                                                           \
-    static void name##_x##mr(const tile *t) { tile_##kind(type, mr, 1, t); }
-#define TILES_INTEGER(name, type)                                                                            \
-    TILE(name, integer, type, 1)                                                                             \
-    TILE(name, integer, type, 2)                                                                             \
-    TILE(name, integer, type, 3)                                                                             \
-    TILE(name, integer, type, 4)
-#define OF_INTEGER(name)                                                                                     \
-    { { NULL, name##_x1, name##_x2, name##_x3, name##_x4 }, 4, 1 }
-#define OF_FLOAT(name)                                                                                       \
-    { { NULL, name##_x1, name##_x2, NULL, name##_x4, NULL, name##_x6 }, 6, 1 }
+    static void name##_##mr(const tile *t) { tile_##kind(type, mr, t); }
+#define TILES(name, kind, type)                                                                              \
+    TILE(name, kind, type, 1)                                                                                \
+    TILE(name, kind, type, 2)                                                                                \
+    TILE(name, kind, type, 3)                                                                                \
+    TILE(name, kind, type, 4)
+#define OF(name) NULL, name##_1, name##_2, name##_3, name##_4
 #define KERNEL(name, ...)                                                                                    \
     void linear_##name##_avx2(const tk_args *a) {                                                            \
         static const scheme s = { __VA_ARGS__ };                                                             \
         multiply(a, &s);                                                                                     \
     }
 #define FLOATING(name, type)                                                                                 \
-    TILE(name, float, type, 1)                                                                               \
-    TILE(name, float, type, 2)                                                                               \
-    TILE(name, float, type, 4)                                                                               \
+    TILES(name, float, type)                                                                                 \
     TILE(name, float, type, 6)                                                                               \
-    KERNEL(name, .few = OF_FLOAT(name), .many = OF_FLOAT(name), .unit = 1, .chunk = 512)
+    KERNEL(name, .tile = { OF(name), [6] = name##_6 }, .most = 6, .unit = 1, .chunk = 512)
 #define INTEGER(name, type)                                                                                  \
-    TILES_INTEGER(name, type)                                                                                \
-    KERNEL(name, .few = OF_INTEGER(name), .many = OF_INTEGER(name), .unit = 32, .chunk = 64)
-#define THROUGH(name, type, tiles)                                                                           \
-    TILES_INTEGER(name, type)                                                                                \
-    static void name##_expand(const tile *t, int p, uint8_t *to) { expand(type, t, p, to); }                 \
-    KERNEL(name, .few = OF_INTEGER(name), .many = OF_INTEGER(tiles), .unit = 32, .chunk = EXPANDED_CHUNK,    \
+    TILES(name, integer, type) KERNEL(name, .tile = { OF(name) }, .most = 4, .unit = 32, .chunk = 64)
+#define THROUGH(name, type, made)                                                                            \
+    TILES(name, integer, type)                                                                               \
+    static void name##_expand(const tile *t, uint8_t *to) { expand(type, t, to); }                           \
+    KERNEL(name, .tile = { OF(name) }, .many = { OF(made) }, .most = 4, .unit = 32, .chunk = EXPANDED_CHUNK, \
            .expand = name##_expand)
 
 FLOATING(f32, TK_P_F32)
 FLOATING(f16, TK_P_F16)
-FLOATING(bf16, TK_P_BF16)
+TILES(bf16, float, TK_P_BF16)
+KERNEL(bf16, .tile = { OF(bf16) }, .most = 4, .unit = 1, .chunk = 512)
 INTEGER(q8_0, TK_P_Q8_0)
 INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
-TILES_INTEGER(whole, EXPANDED)
-TILES_INTEGER(halved, EXPANDED_HALVES)
+TILES(whole, integer, EXPANDED)
+TILES(halved, integer, EXPANDED_HALVES)
 THROUGH(q4_k, TK_P_Q4_K, whole)
 THROUGH(q6_k, TK_P_Q6_K, halved)

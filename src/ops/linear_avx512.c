@@ -40,56 +40,34 @@ static inline __m512i dot_u4(__m512i sum, __m512i w, const signed char *x) {
 
 #include "ops/linear_tmpl.h"
 
-/* 32 rows by 6 tokens fill the registers: 12 sums, 12 block sums, weights and scales. Float tiles need only
- * the sums: 32 by 12. */
-#define TILE(name, kind, type, mr, np)                                                                       \
-    static void name##_##np##x##mr(const tile *t) { tile_##kind(type, mr, np, t); }
-#define FEW(name, kind, type)                                                                                \
-    TILE(name, kind, type, 1, 1)                                                                             \
-    TILE(name, kind, type, 2, 1)                                                                             \
-    TILE(name, kind, type, 3, 1)                                                                             \
-    TILE(name, kind, type, 4, 1)                                                                             \
-    TILE(name, kind, type, 6, 1)                                                                             \
-    TILE(name, kind, type, 8, 1)                                                                             \
-    TILE(name, kind, type, 12, 1)
-#define FEW_OF(name)                                                                                         \
-    .few = { { NULL, name##_1x1, name##_1x2, name##_1x3,                                                     \
-               name##_1x4, [6] = name##_1x6, [8] = name##_1x8, [12] = name##_1x12 },                         \
-             12,                                                                                             \
-             1 }
-#define MANY_INTEGER(name, type)                                                                             \
-    TILE(name, integer, type, 1, 2)                                                                          \
-    TILE(name, integer, type, 2, 2)                                                                          \
-    TILE(name, integer, type, 4, 2)                                                                          \
-    TILE(name, integer, type, 5, 2)                                                                          \
-    TILE(name, integer, type, 6, 2)
-#define MANY_INTEGER_OF(name)                                                                                \
-    .many = { { NULL, name##_2x1, name##_2x2, [4] = name##_2x4, name##_2x5, name##_2x6 }, 6, 2 }, .unit = 32
-#define MANY_FLOAT(name, type)                                                                               \
-    TILE(name, float, type, 1, 2)                                                                            \
-    TILE(name, float, type, 4, 2)                                                                            \
-    TILE(name, float, type, 8, 2)                                                                            \
-    TILE(name, float, type, 10, 2)                                                                           \
-    TILE(name, float, type, 12, 2)
-#define MANY_FLOAT_OF(name)                                                                                  \
-    .many = { { NULL,                                                                                        \
-                name##_2x1, [4] = name##_2x4, [8] = name##_2x8, [10] = name##_2x10, [12] = name##_2x12 },    \
-              12,                                                                                            \
-              2 },                                                                                           \
-    .unit = 1
+/* Integers: 8 tokens are 8 sums and 8 block sums of the 32 registers, and the dot product's latency is hidden.
+ * Floats need only the sums: 12. */
+#define TILE(name, kind, type, mr)                                                                           \
+    static void name##_##mr(const tile *t) { tile_##kind(type, mr, t); }
+#define TILES(name, kind, type)                                                                              \
+    TILE(name, kind, type, 1)                                                                                \
+    TILE(name, kind, type, 2)                                                                                \
+    TILE(name, kind, type, 3)                                                                                \
+    TILE(name, kind, type, 4)                                                                                \
+    TILE(name, kind, type, 6)                                                                                \
+    TILE(name, kind, type, 8)
+#define OF(name) NULL, name##_1, name##_2, name##_3, name##_4, NULL, name##_6, NULL, name##_8
 #define KERNEL(name, ...)                                                                                    \
     void linear_##name##_avx512(const tk_args *a) {                                                          \
-        static const scheme s = { FEW_OF(name), __VA_ARGS__ };                                               \
+        static const scheme s = { __VA_ARGS__ };                                                             \
         multiply(a, &s);                                                                                     \
     }
 #define FLOATING(name, type)                                                                                 \
-    FEW(name, float, type) MANY_FLOAT(name, type) KERNEL(name, MANY_FLOAT_OF(name), .chunk = 512)
+    TILES(name, float, type)                                                                                 \
+    TILE(name, float, type, 12)                                                                              \
+    KERNEL(name, .tile = { OF(name), [12] = name##_12 }, .most = 12, .unit = 1, .chunk = 512)
 #define INTEGER(name, type)                                                                                  \
-    FEW(name, integer, type) MANY_INTEGER(name, type) KERNEL(name, MANY_INTEGER_OF(name), .chunk = 64)
-#define THROUGH(name, type, tiles)                                                                           \
-    FEW(name, integer, type)                                                                                 \
-    static void name##_expand(const tile *t, int p, uint8_t *to) { expand(type, t, p, to); }                 \
-    KERNEL(name, MANY_INTEGER_OF(tiles), .chunk = EXPANDED_CHUNK, .expand = name##_expand)
+    TILES(name, integer, type) KERNEL(name, .tile = { OF(name) }, .most = 8, .unit = 32, .chunk = 64)
+#define THROUGH(name, type, made)                                                                            \
+    TILES(name, integer, type)                                                                               \
+    static void name##_expand(const tile *t, uint8_t *to) { expand(type, t, to); }                           \
+    KERNEL(name, .tile = { OF(name) }, .many = { OF(made) }, .most = 8, .unit = 32, .chunk = EXPANDED_CHUNK, \
+           .expand = name##_expand)
 
 FLOATING(f32, TK_P_F32)
 FLOATING(f16, TK_P_F16)
@@ -97,7 +75,7 @@ FLOATING(bf16, TK_P_BF16)
 INTEGER(q8_0, TK_P_Q8_0)
 INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
-MANY_INTEGER(whole, EXPANDED)
-MANY_INTEGER(halved, EXPANDED_HALVES)
+TILES(whole, integer, EXPANDED)
+TILES(halved, integer, EXPANDED_HALVES)
 THROUGH(q4_k, TK_P_Q4_K, whole)
 THROUGH(q6_k, TK_P_Q6_K, halved)

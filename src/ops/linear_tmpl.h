@@ -1,44 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linear for a vector instruction set: a file linear_TIER.c defines the vectors below, includes this, and
- * gets the products of all packed formats (base/packed.h).
+/* linear for a vector instruction set: a file linear_TIER.c defines the vectors below, includes this, and gets
+ * the products of all packed formats (base/packed.h).
  *
- * A tile is `np` panels of 16 rows times `mr` tokens whose sums stay in registers. It walks a run of k in
- * order: float formats add w x by one fused chain a result; integer formats sum 32 products exactly, then add
- * the block's sum times both scales by one fused step (and its minimum by another). So the roundings of a
- * result are the same in every tile, chunk and thread count: a token's row is bitwise the same alone and in
- * any batch. Sums cross from one chunk of k to the next through y, which loses nothing.
+ * A tile is one panel of 16 rows times `mr` tokens whose sums stay in registers. It walks a run of k in order:
+ * float formats add w x by one fused chain a result; integer formats sum 32 products exactly, then add the
+ * block's sum times both scales by one fused step (and its minimum by another). So the roundings of a result
+ * are the same in every tile, chunk and thread count: a token's row is bitwise the same alone and in any
+ * batch. Sums cross from one chunk of k to the next through y, which loses nothing.
+ *
+ * One panel, not two: the weights then are one stream, which memory and prefetchers like best, and the tile
+ * does not run faster with two (the sums' units are the limit, not the loads).
  *
  * Wanted: vf, vi      16 float32, 16 dwords
- *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8
- * vf_int vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_srl vi_sll32 vi_as_vf dot_u8 dot_u4   sums
- * += products of four bytes: weights (any byte; at most 63) times activations DOT_U8_START    where a sum of
- * dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the 128 ONE, MANY       panels in a tile of
- * one token and of many */
+ *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8 vf_int
+ *         vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_srl vi_sll32 vi_as_vf
+ *         dot_u8 dot_u4   sums += products of four bytes: weights (any byte; at most 63) times activations
+ *         DOT_U8_START    where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the 128 */
 #include "base/packed.h"
 #include "ops/ops.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
-enum { AHEAD = 4096 }; /* bytes that a tile fetches ahead of its loads */
 
-/* One tile's work: k (float formats) or blocks of 32 (integers) from .. to, of panels w and tokens x */
+/* One tile's work: k (float formats) or blocks of 32 (integers) from .. to, of panel w and tokens x */
 typedef struct tile {
-    const uint8_t *w[2], *x;
-    size_t x_step; /* bytes from token to token */
+    const uint8_t *w, *x;
+    size_t x_step; /* float formats: bytes from token to token; integers: blocks from step to step */
     int64_t from, to;
     float *y;
     int64_t y_step;
-    int live[2]; /* rows of each panel that exist; 0: w[1] only repeats w[0] */
+    int live;     /* rows of the panel that exist */
+    size_t ahead; /* bytes from a load of w to what to fetch meanwhile */
 } tile;
 typedef void tile_fn(const tile *t);
 
-INLINE vf begin(const tile *t, int i, int p) {
-    return t->from > 0 ? vf_load_n(t->y + i * t->y_step + p * 16, t->live[p]) : vf_zero();
+INLINE vf begin(const tile *t, int i) {
+    return t->from > 0 ? vf_load_n(t->y + i * t->y_step, t->live) : vf_zero();
 }
 /* The epilogue: what becomes of a finished (or, between chunks, partial) sum */
-INLINE void finish(const tile *t, int i, int p, vf sum) {
-    vf_store_n(t->y + i * t->y_step + p * 16, sum, t->live[p]);
-}
+INLINE void finish(const tile *t, int i, vf sum) { vf_store_n(t->y + i * t->y_step, sum, t->live); }
 
 /* ---- float formats ---- */
 
@@ -53,35 +53,30 @@ INLINE vf weight(const int type, const uint8_t *panel, int64_t k, const int odd)
     }
 }
 
-INLINE void step_float(const int type, const int mr, const int np, vf sum[][2], const tile *t, int64_t k,
-                       const int odd) {
-    vf w[2];
-    UNROLL for (int p = 0; p < np; p++) {
-        w[p] = weight(type, t->w[p], k, odd);
-        if (!odd) __builtin_prefetch(t->w[p] + k * (type == TK_P_F32 ? 64 : 32) + AHEAD);
-    }
+INLINE void step_float(const int type, const int mr, vf sum[], const tile *t, int64_t k, const int odd) {
+    vf w = weight(type, t->w, k, odd);
+    if (!odd) __builtin_prefetch(t->w + k * (type == TK_P_F32 ? 64 : 32) + t->ahead);
     UNROLL for (int i = 0; i < mr; i++) {
         float x;
         memcpy(&x, t->x + (size_t)i * t->x_step + (size_t)(k + odd) * 4, 4);
-        vf b = vf_set1(x);
-        UNROLL for (int p = 0; p < np; p++) sum[i][p] = vf_fma(w[p], b, sum[i][p]);
+        sum[i] = vf_fma(w, vf_set1(x), sum[i]);
     }
 }
 
-INLINE void tile_float(const int type, const int mr, const int np, const tile *t) {
-    vf sum[16][2];
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int p = 0; p < np; p++) sum[i][p] = begin(t, i, p);
+INLINE void tile_float(const int type, const int mr, const tile *t) {
+    vf sum[16];
+    UNROLL for (int i = 0; i < mr; i++) sum[i] = begin(t, i);
     int64_t k = t->from;
     if (type == TK_P_BF16) {
         for (; k + 1 < t->to; k += 2) {
-            step_float(type, mr, np, sum, t, k, 0);
-            step_float(type, mr, np, sum, t, k, 1);
+            step_float(type, mr, sum, t, k, 0);
+            step_float(type, mr, sum, t, k, 1);
         }
-        if (k < t->to) step_float(type, mr, np, sum, t, k, 0);
+        if (k < t->to) step_float(type, mr, sum, t, k, 0);
     } else {
-        for (; k < t->to; k++) step_float(type, mr, np, sum, t, k, 0);
+        for (; k < t->to; k++) step_float(type, mr, sum, t, k, 0);
     }
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int p = 0; p < np; p++) finish(t, i, p, sum[i][p]);
+    UNROLL for (int i = 0; i < mr; i++) finish(t, i, sum[i]);
 }
 
 /* ---- integer formats ---- */
@@ -125,10 +120,6 @@ INLINE void block_scales(const int type, const uint8_t *panel, size_t b, int hal
     }
 }
 
-INLINE const tk_a8 *token(const tk_a8 *x, const tile *t, int i) {
-    return (const tk_a8 *)((const uint8_t *)x + (size_t)i * t->x_step);
-}
-
 /* Line `line` of block b as bytes; the high nibbles of a folded line in *high */
 INLINE vi line_bytes(const int type, const uint8_t *panel, const uint8_t *q, const int line, size_t b,
                      vi *high) {
@@ -145,25 +136,16 @@ INLINE vi line_bytes(const int type, const uint8_t *panel, const uint8_t *q, con
     return vi_or(vi_and(vi_srl(raw, (int)(b % 4) / 2 * 4), low4), vi_sll32(pair, 4));
 }
 
-/* Adds line `line` of each panel times the tokens' dwords: dword j, and of folded nibbles j + 4 */
-INLINE void dot_line(const int type, const int mr, const int np, vi sum[][2], const tk_a8 *const x,
-                     const tile *t, const uint8_t *const q[2], const int line, size_t b) {
-    vi w[2], high[2];
+/* Adds line `line` of the panel times the tokens' dwords: dword j, and of folded nibbles j + 4 */
+INLINE void dot_line(const int type, const int mr, vi sum[], const tk_a8 *x, const uint8_t *panel,
+                     const uint8_t *q, const int line, size_t b, size_t ahead) {
     const bool fold = type == TK_P_Q4_0 || type == TK_P_Q4_1;
-    UNROLL for (int p = 0; p < np; p++) {
-        w[p] = line_bytes(type, t->w[p], q[p], line, b, &high[p]);
-        __builtin_prefetch(q[p] + line * 64 + AHEAD);
-    }
+    vi high, w = line_bytes(type, panel, q, line, b, &high);
+    __builtin_prefetch(q + line * 64 + ahead);
     UNROLL for (int i = 0; i < mr; i++) {
-        const int8_t *a = token(x, t, i)->q;
-        UNROLL for (int p = 0; p < np; p++) {
-            if (type == TK_P_Q8_0)
-                sum[i][p] = dot_u8(sum[i][p], w[p], a + line * 4);
-            else
-                sum[i][p] = dot_u4(sum[i][p], w[p], a + line * 4);
-        }
-        if (fold)
-            UNROLL for (int p = 0; p < np; p++) sum[i][p] = dot_u4(sum[i][p], high[p], a + 16 + line * 4);
+        const int8_t *a = x[i].q + line * 4;
+        sum[i] = type == TK_P_Q8_0 ? dot_u8(sum[i], w, a) : dot_u4(sum[i], w, a);
+        if (fold) sum[i] = dot_u4(sum[i], high, a + 16);
     }
 }
 
@@ -177,54 +159,45 @@ INLINE vi start(const int type, const tk_a8 *x, int half) {
     }
 }
 
-INLINE void tile_integer(const int type, const int mr, const int np, const tile *t) {
+INLINE void tile_integer(const int type, const int mr, const tile *t) {
     const bool fold = type == TK_P_Q4_0 || type == TK_P_Q4_1, expanded = type > TK_DTYPES;
     const bool affine = type == TK_P_Q4_1 || type == TK_P_Q4_K || type == EXPANDED;
-    const int halves = type == TK_P_Q6_K || type == EXPANDED_HALVES ? 2 : 1,
-              lines = fold || halves == 2 ? 4 : 8;
-    const int chains =
-        mr * np <= 2 ? 2 : 1; /* few results: more sums, so that one need not wait for the last */
-    vf sum[16][2];
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int p = 0; p < np; p++) sum[i][p] = begin(t, i, p);
+    const int halves = type == TK_P_Q6_K || type == EXPANDED_HALVES ? 2 : 1, lines = fold || halves == 2 ? 4 : 8;
+    const int chains = mr <= 2 ? 2 : 1; /* few results: more sums, so that one need not wait for the last */
+    vf sum[16];
+    UNROLL for (int i = 0; i < mr; i++) sum[i] = begin(t, i);
     for (size_t block = (size_t)t->from; block < (size_t)t->to; block++) {
         const size_t b = expanded ? block - (size_t)t->from : block;
-        const tk_a8 *x = (const tk_a8 *)t->x + block;
-        const uint8_t *q[2];
-        UNROLL for (int p = 0; p < np; p++) q[p] = block_lines(type, t->w[p], b);
+        const tk_a8 *x = (const tk_a8 *)t->x + block * t->x_step;
+        const uint8_t *q = block_lines(type, t->w, b);
         UNROLL for (int half = 0; half < halves; half++) {
-            vi s[2][16][2];
-            UNROLL for (int i = 0; i < mr; i++) UNROLL for (int p = 0; p < np; p++) {
-                s[0][i][p] = start(type, token(x, t, i), half);
-                s[1][i][p] = vi_zero();
-            }
+            vi s[2][16];
+            UNROLL for (int i = 0; i < mr; i++) s[0][i] = start(type, x + i, half), s[1][i] = vi_zero();
             UNROLL for (int j = 0; j < lines; j++)
-                dot_line(type, mr, np, s[j % chains], x, t, q, half * 4 + j, b);
-            vf scale[2], low[2];
-            UNROLL for (int p = 0; p < np; p++) block_scales(type, t->w[p], b, half, &scale[p], &low[p]);
+                dot_line(type, mr, s[j % chains], x, t->w, q, half * 4 + j, b, t->ahead);
+            vf scale, low;
+            block_scales(type, t->w, b, half, &scale, &low);
             UNROLL for (int i = 0; i < mr; i++) {
-                vf d = vf_set1(token(x, t, i)->d), xs = vf_set1(token(x, t, i)->s);
-                UNROLL for (int p = 0; p < np; p++) {
-                    vi dots = chains == 2 ? vi_add(s[0][i][p], s[1][i][p]) : s[0][i][p];
-                    sum[i][p] = vf_fma(vf_int(dots), vf_mul(scale[p], d), sum[i][p]);
-                    if (affine) sum[i][p] = vf_fma(low[p], xs, sum[i][p]);
-                }
+                vi dots = chains == 2 ? vi_add(s[0][i], s[1][i]) : s[0][i];
+                sum[i] = vf_fma(vf_int(dots), vf_mul(scale, vf_set1(x[i].d)), sum[i]);
+                if (affine) sum[i] = vf_fma(low, vf_set1(x[i].s), sum[i]);
             }
         }
     }
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int p = 0; p < np; p++) finish(t, i, p, sum[i][p]);
+    UNROLL for (int i = 0; i < mr; i++) finish(t, i, sum[i]);
 }
 
-/* Blocks t->from .. t->to of panel p, expanded into `to` */
-INLINE void expand(const int type, const tile *t, int p, uint8_t *to) {
+/* Blocks t->from .. t->to of the panel, expanded into `to` */
+INLINE void expand(const int type, const tile *t, uint8_t *to) {
     for (size_t b = (size_t)t->from; b < (size_t)t->to; b++, to += EXPANDED_BLOCK) {
-        const uint8_t *q = block_lines(type, t->w[p], b);
+        const uint8_t *q = block_lines(type, t->w, b);
         vf scale, low;
         UNROLL for (int line = 0; line < 8; line++)
-            vi_store(to + line * 64, line_bytes(type, t->w[p], q, line, b, NULL));
-        block_scales(type, t->w[p], b, 0, &scale, &low);
+            vi_store(to + line * 64, line_bytes(type, t->w, q, line, b, NULL));
+        block_scales(type, t->w, b, 0, &scale, &low);
         if (type == TK_P_Q6_K) {
             vf unused;
-            block_scales(type, t->w[p], b, 1, &low, &unused);
+            block_scales(type, t->w, b, 1, &low, &unused);
         }
         vf_store(to + 512, scale), vf_store(to + 576, low);
     }
@@ -232,66 +205,74 @@ INLINE void expand(const int type, const tile *t, int p, uint8_t *to) {
 
 /* ---- all tiles of a format, and the walk over a matrix ---- */
 
-/* Tiles by tokens, all of `panels` panels; a size without a tile is made of smaller ones */
-enum { MOST = 12 };
-typedef struct tiles {
-    tile_fn *of[MOST + 1];
-    int most, panels;
-} tiles;
-/* How a format is multiplied. Few tokens: one panel, which reads the weights as a single stream. Many: a
- * chunk of k at a time, with as many tokens between two passes over the weights as `HOLD` bytes of x. */
+/* How a format is multiplied: tiles by tokens (a size without one is made of smaller ones). Up to FEW tokens a
+ * panel is read once, from end to end. More: a chunk of k at a time, with HOLD bytes of activations between
+ * two passes over the weights, so that they stay in the second-level cache. */
+enum { MOST = 12, FEW = 32, HOLD = 384 << 10 };
 typedef struct scheme {
-    tiles few, many;
-    int unit, chunk;                                   /* k of one step of from .. to; steps of a chunk */
-    void (*expand)(const tile *t, int p, uint8_t *to); /* for the tiles of many, or NULL */
+    tile_fn *tile[MOST + 1], *many[MOST + 1];          /* many: those that multiply what `expand` made */
+    int most, unit, chunk;                             /* unit: k of one step of from .. to; chunk: steps */
+    void (*expand)(const tile *t, uint8_t *to);        /* for more than FEW tokens, or NULL */
 } scheme;
-enum { HOLD = 384 << 10 };
 
-/* Even parts: 8 of at most 6 are 4 + 4 */
-static int64_t tile_tokens(const tiles *s, int64_t left) {
+/* Even parts: 12 of at most 8 are 6 + 6 */
+static int64_t tile_tokens(const scheme *s, int64_t left) {
     int64_t size = tk_ceil_div(left, tk_ceil_div(left, s->most));
-    while (!s->of[size]) size--;
+    while (!s->tile[size]) size--;
     return size;
 }
 
-/* Tokens t0 .. t1 with the panels of t, whose first row is `row` */
-static void multiply_panels(const tk_args *a, const tiles *s, tile *t, int64_t row, int64_t t0, int64_t t1) {
+/* Tokens t0 .. t1 (of integers: whole groups) with the panel of t, whose first row is `row` */
+static void multiply_panel(const tk_args *a, const scheme *s, tile *t, int64_t row, int64_t t0, int64_t t1,
+                           tile_fn *const *tiles) {
+    const int64_t tokens = TK_DIM(a, 't'), k = TK_DIM(a, 'k');
     for (int64_t i = t0, size; i < t1; i += size) {
-        size = tile_tokens(s, t1 - i);
-        t->x = (const uint8_t *)a->p[0] + (size_t)i * t->x_step;
+        if (a->type[0] == TK_A8) {
+            int64_t step;
+            t->x = (const uint8_t *)tk__a8_row(a->p[0], tokens, k, i, &step);
+            t->x_step = (size_t)step;
+            size = tile_tokens(s, TK_MIN(t1, i / TK_A8_GROUP * TK_A8_GROUP + step) - i);
+        } else {
+            t->x = (const uint8_t *)a->p[0] + (size_t)(i * k) * 4;
+            t->x_step = (size_t)k * 4;
+            size = tile_tokens(s, t1 - i);
+        }
         t->y = (float *)a->p[2] + i * t->y_step + row;
-        s->of[size](t);
+        tiles[size](t);
     }
 }
 
+/* What is far ahead by the time that it is needed. When several tiles read a panel, the next panel; else AMD's
+ * own prefetchers do better alone (Zen 4: 33 GB/s a core against 28), and some virtual Intel machines have
+ * none. */
+static size_t fetch_ahead(bool many_tiles, size_t panel) {
+    if (many_tiles) return panel;
+#if defined(__x86_64__)
+    return __builtin_cpu_is("intel") ? 2048 : 0;
+#else
+    return 0;
+#endif
+}
+
 static void multiply(const tk_args *a, const scheme *s) {
-    const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'),
-                  steps = tk_ceil_div(k, s->unit);
-    const bool few = tokens <= s->few.most;
-    const tiles *set = few ? &s->few : &s->many;
+    const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'), steps = tk_ceil_div(k, s->unit);
+    const bool few = tokens <= FEW, expanded = s->expand && !few;
     const size_t panel = tk__panel_bytes(a->type[1], k), step_bytes = a->type[0] == TK_A8 ? sizeof(tk_a8) : 4;
     /* even chunks, of an even number of steps: bfloat16 comes in pairs */
-    const int64_t parts = tk_ceil_div(steps, s->chunk),
-                  chunk = few ? steps : tk_ceil_div(steps, 2 * parts) * 2;
-    const int64_t hold = few ? tokens : TK_MAX((int64_t)(HOLD / step_bytes) / chunk, 2 * MOST);
-    const int rows = TK_PANEL * set->panels;
-    _Alignas(64) uint8_t room[2][EXPANDED_CHUNK * EXPANDED_BLOCK];
+    const int64_t parts = tk_ceil_div(steps, s->chunk), chunk = few ? steps : tk_ceil_div(steps, 2 * parts) * 2;
+    const int64_t hold = few ? FEW : TK_MAX((int64_t)(HOLD / step_bytes) / chunk / FEW, 1) * FEW;
+    _Alignas(64) uint8_t room[EXPANDED_CHUNK * EXPANDED_BLOCK];
     int64_t first, last;
-    tk_split(n, rows, a->ith, a->nth, &first, &last);
-    tile t = { .x_step = (size_t)steps * step_bytes, .y_step = n };
+    tk_split(n, TK_PANEL, a->ith, a->nth, &first, &last);
+    tile t = { .y_step = n, .ahead = expanded ? 0 : fetch_ahead(tokens > s->most, panel) };
     for (t.from = 0; t.from < steps; t.from = t.to) {
         t.to = TK_MIN(t.from + chunk, steps);
         for (int64_t t0 = 0; t0 < tokens; t0 += hold)
-            for (int64_t row = first; row < last; row += rows) {
-                for (int p = 0; p < set->panels; p++) {
-                    t.live[p] = (int)TK_MAX(TK_MIN(n - row - p * TK_PANEL, (int64_t)TK_PANEL), (int64_t)0);
-                    t.w[p] =
-                        t.live[p] ? (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL + p) * panel : t.w[0];
-                    if (s->expand && !few) s->expand(&t, p, room[p]);
-                }
-                if (s->expand && !few)
-                    for (int p = 0; p < set->panels; p++) t.w[p] = room[p];
-                multiply_panels(a, set, &t, row, t0, TK_MIN(t0 + hold, tokens));
+            for (int64_t row = first; row < last; row += TK_PANEL) {
+                t.live = (int)TK_MIN(n - row, (int64_t)TK_PANEL);
+                t.w = (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL) * panel;
+                if (expanded) s->expand(&t, room), t.w = room;
+                multiply_panel(a, s, &t, row, t0, TK_MIN(t0 + hold, tokens), expanded ? s->many : s->tile);
             }
     }
 }

@@ -40,11 +40,16 @@ static inline void block_avx2(tk_a8 *dst, const float *src) {
     dst->unused[0] = dst->unused[1] = 0;
 }
 
-/* k is a multiple of 32, as it is of every quantized weight: blocks of x and of y correspond */
+/* Blocks are shared out, not tokens: one token is work for all threads. k is a multiple of 32, as it is of
+ * every quantized weight. */
 void quant_a8_avx2(const tk_args *a) {
-    const float *x = a->p[0];
-    tk_a8 *y = a->p[1];
-    int64_t from, end;
-    tk_split(TK_DIM(a, 't') * (TK_DIM(a, 'k') / TK_K32), 1, a->ith, a->nth, &from, &end);
-    for (int64_t i = from; i < end; i++) block_avx2(y + i, x + i * TK_K32);
+    const int64_t rows = TK_DIM(a, 't'), cols = TK_DIM(a, 'k'), blocks = cols / TK_K32;
+    int64_t i, end;
+    tk_split(rows * blocks, 1, a->ith, a->nth, &i, &end);
+    while (i < end) {
+        const int64_t row = i / blocks, stop = TK_MIN(end, (row + 1) * blocks);
+        int64_t step;
+        tk_a8 *y = tk__a8_row(a->p[1], rows, cols, row, &step);
+        for (; i < stop; i++) block_avx2(y + (i - row * blocks) * step, (const float *)a->p[0] + i * TK_K32);
+    }
 }
