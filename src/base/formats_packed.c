@@ -34,22 +34,18 @@ void tk__unpack_p_bf16(float *dst, const void *m, int64_t rows, int64_t cols, in
 
 tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b) {
     const uint8_t *p = panel;
+    tk_pblock v = { .mask = 15, .step = TK_LINE };
     int z = (int)(b % 8); /* block of 32 in a K-quant's 256 */
     switch (t) {
-    case TK_P_Q8_0: return (tk_pblock){ .q = p + b / 2 * 1088 + b % 2 * 512, .mask = 255, .zero = 128 };
-    case TK_P_Q4_0:
-        return (tk_pblock){ .q = p + b / 2 * 576 + b % 2 * 256, .mask = 15, .zero = 8, .fold = true };
-    case TK_P_Q4_1: return (tk_pblock){ .q = p + b * 320, .mask = 15, .fold = true };
-    case TK_P_Q4_K: return (tk_pblock){ .q = p + b / 8 * 2368 + z / 2 * 512, .shift = z % 2 * 4, .mask = 15 };
+    case TK_P_Q8_0: v.q = p + b / 2 * 1088 + b % 2 * 512, v.mask = 255, v.zero = 128; break;
+    case TK_P_Q4_0: v.q = p + b / 2 * 576 + b % 2 * 256, v.zero = 8, v.fold = true; break;
+    case TK_P_Q4_1: v.q = p + b * 320, v.fold = true; break;
+    case TK_P_Q4_K: v.q = p + b / 8 * 2368 + z / 2 * 512, v.shift = z % 2 * 4; break;
     default: /* P_Q6_K */
-        p += b / 8 * 3392;
-        return (tk_pblock){ .q = p + z / 4 * 1024 + z % 2 * 512,
-                            .shift = z % 4 / 2 * 4,
-                            .mask = 15,
-                            .top = p + 2048 + z / 4 * 512,
-                            .top_shift = z % 4 * 2,
-                            .zero = 32 };
+        v.top = p + b / 8 * 3392 + z / 4 * 1536, v.q = v.top + (1 + z % 2) * TK_LINE;
+        v.shift = z % 4 / 2 * 4, v.top_shift = z % 4 * 2, v.zero = 32, v.step = 3 * TK_LINE;
     }
+    return v;
 }
 
 void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, float *scale, float *add) {
@@ -83,9 +79,9 @@ static void unpack(tk_dtype t, float *dst, const void *m, int64_t cols, int64_t 
             float scale, add;
             tk__pscale(t, panel, b, half, r, &scale, &add);
             int shift = v.shift + (v.fold ? half * 4 : 0);
-            size_t at = (size_t)(v.fold ? 0 : half * 256) + (size_t)r * 4;
+            size_t at = (size_t)(v.fold ? 0 : half * 4 * v.step) + (size_t)r * 4;
             for (int k = 0; k < 16; k++) {
-                size_t byte = at + (size_t)(k / 4 * 64 + k % 4);
+                size_t byte = at + (size_t)(k / 4 * v.step + k % 4);
                 int q = v.q[byte] >> shift & v.mask;
                 if (v.top) q |= (v.top[byte] >> v.top_shift & 3) << 4;
                 dst[half * 16 + k] = scale * (float)(q - v.zero) + add;

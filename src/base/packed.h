@@ -18,9 +18,9 @@
  *   P_Q4_K  256 k: lines [4][8] of nibbles (pair c: low nibbles are sub-block 2 c, high ones 2 c + 1), f16
  *           d[16], f16 dmin[16], u8 scale[8][16], u8 min[8][16]. The six-bit numbers take a byte each: 2.8 %
  *           more than the file for a decoding of three instructions
- *   P_Q6_K  256 k: lines [2][2][8] of low nibbles, lines [2][8] of bit pairs, i8 scale[16][16], f16 d[16],
- *           32 unused bytes. Of each half, run z (32 k) has its nibbles in lines [z % 2], low for z < 2, and
- *           its top bits at bit 2 z of the pairs (as in the file) */
+ *   P_Q6_K  256 k: two halves of lines [8][3], then i8 scale[16][16], f16 d[16], 32 unused bytes. Triple j of
+ * a half: the top bit pairs of values 4 j .. of its runs 0-3 (32 k each; run z at bit 2 z), the low nibbles
+ * of runs 0 (low half of the byte) and 2 (high half), those of runs 1 and 3 */
 #ifndef TK_PACKED_H
 #define TK_PACKED_H
 #include "base/base.h"
@@ -54,11 +54,11 @@ static inline tk_a8 *tk__a8_row(const void *m, int64_t rows, int64_t cols, int64
 void tk__a8_block(tk_a8 *dst, const float src[32]);
 
 /* Where block `b` (32 k) of a quantized panel has its integers: value 4 j + i of row r is
- *     (q[64 j + 4 r + i] >> shift & mask) | (top[64 j + 4 r + i] >> top_shift & 3) << 4, less `zero`.
+ *     (q[step j + 4 r + i] >> shift & mask) | (top[step j + 4 r + i] >> top_shift & 3) << 4, less `zero`.
  * With `fold`, lines j >= 4 do not exist: those values are in the high nibbles of line j - 4. */
 typedef struct tk_pblock {
     const uint8_t *q, *top;
-    int shift, mask, top_shift, zero;
+    int shift, mask, top_shift, zero, step;
     bool fold;
 } tk_pblock;
 tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b);

@@ -114,11 +114,10 @@ FN vi dot_u8(vi sum, vi w, const signed char *x) {
     KERNEL(name, .tile = { OF(name), [6] = name##_6 }, .most = 6, .unit = 1, .chunk = 512)
 #define INTEGER(name, type)                                                                                  \
     TILES(name, integer, type) KERNEL(name, .tile = { OF(name) }, .most = 4, .unit = 32, .chunk = 64)
-#define THROUGH(name, type, made)                                                                            \
-    TILES(name, integer, type)                                                                               \
-    static void name##_expand(const tile *t, uint8_t *to) { expand(type, t, to); }                           \
-    KERNEL(name, .tile = { OF(name) }, .many = { OF(made) }, .most = 4, .unit = 32, .chunk = EXPANDED_CHUNK, \
-           .expand = name##_expand)
+#define EXPANDING(name, made, up_to, ...)                                                                    \
+    static void name##_expand(const tile *t, uint8_t *to) { expand_##name(t, to); }                          \
+    KERNEL(name, .tile = { __VA_ARGS__ }, .many = { OF(made) }, .most = 4, .unit = 32,                       \
+           .chunk = EXPANDED_CHUNK, .direct = up_to, .expand = name##_expand)
 
 FLOATING(f32, TK_P_F32)
 FLOATING(f16, TK_P_F16)
@@ -129,5 +128,8 @@ INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
 TILES(whole, integer, EXPANDED)
 TILES(halved, integer, EXPANDED_HALVES)
-THROUGH(q4_k, TK_P_Q4_K, whole)
-THROUGH(q6_k, TK_P_Q6_K, halved)
+TILE(q4_k, integer, TK_P_Q4_K, 1)
+TILE(q4_k, integer, TK_P_Q4_K, 2)
+EXPANDING(q4_k, whole, 2, NULL, q4_k_1, q4_k_2)
+static void q6_k_1(const tile *t) { tile_q6_k_one(t); }
+EXPANDING(q6_k, halved, 1, NULL, q6_k_1)

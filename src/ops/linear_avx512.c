@@ -40,8 +40,8 @@ static inline __m512i dot_u4(__m512i sum, __m512i w, const signed char *x) {
 
 #include "ops/linear_tmpl.h"
 
-/* Integers: 8 tokens are 8 sums and 8 block sums of the 32 registers, and the dot product's latency is hidden.
- * Floats need only the sums: 12. */
+/* Integers: 8 tokens are 8 sums and 8 block sums of the 32 registers, and the dot product's latency is
+ * hidden. Floats need only the sums: 12. */
 #define TILE(name, kind, type, mr)                                                                           \
     static void name##_##mr(const tile *t) { tile_##kind(type, mr, t); }
 #define TILES(name, kind, type)                                                                              \
@@ -63,11 +63,10 @@ static inline __m512i dot_u4(__m512i sum, __m512i w, const signed char *x) {
     KERNEL(name, .tile = { OF(name), [12] = name##_12 }, .most = 12, .unit = 1, .chunk = 512)
 #define INTEGER(name, type)                                                                                  \
     TILES(name, integer, type) KERNEL(name, .tile = { OF(name) }, .most = 8, .unit = 32, .chunk = 64)
-#define THROUGH(name, type, made)                                                                            \
-    TILES(name, integer, type)                                                                               \
-    static void name##_expand(const tile *t, uint8_t *to) { expand(type, t, to); }                           \
-    KERNEL(name, .tile = { OF(name) }, .many = { OF(made) }, .most = 8, .unit = 32, .chunk = EXPANDED_CHUNK, \
-           .expand = name##_expand)
+#define EXPANDING(name, made, up_to, ...)                                                                    \
+    static void name##_expand(const tile *t, uint8_t *to) { expand_##name(t, to); }                          \
+    KERNEL(name, .tile = { __VA_ARGS__ }, .many = { OF(made) }, .most = 8, .unit = 32,                       \
+           .chunk = EXPANDED_CHUNK, .direct = up_to, .expand = name##_expand)
 
 FLOATING(f32, TK_P_F32)
 FLOATING(f16, TK_P_F16)
@@ -77,5 +76,8 @@ INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
 TILES(whole, integer, EXPANDED)
 TILES(halved, integer, EXPANDED_HALVES)
-THROUGH(q4_k, TK_P_Q4_K, whole)
-THROUGH(q6_k, TK_P_Q6_K, halved)
+TILE(q4_k, integer, TK_P_Q4_K, 1)
+TILE(q4_k, integer, TK_P_Q4_K, 2)
+EXPANDING(q4_k, whole, 2, NULL, q4_k_1, q4_k_2)
+static void q6_k_1(const tile *t) { tile_q6_k_one(t); }
+EXPANDING(q6_k, halved, 1, NULL, q6_k_1)

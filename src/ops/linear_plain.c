@@ -27,7 +27,7 @@ static void expand_quantized(float (*w)[16], tk_dtype t, const uint8_t *panel, i
             for (int r = 0; r < 16; r++) tk__pscale(t, panel, b, half, r, &scale[r], &add[r]);
             int shift = v.shift + (v.fold ? half * 4 : 0);
             for (int j = 0; j < 4; j++, w += 4) {
-                size_t line = (size_t)(v.fold ? j : half * 4 + j) * TK_LINE;
+                size_t line = (size_t)((v.fold ? j : half * 4 + j) * v.step);
                 expand_line(w, v.q + line, v.top ? v.top + line : NULL, &v, shift, scale, add);
             }
         }

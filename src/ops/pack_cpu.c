@@ -36,11 +36,17 @@ static void pack_q4_k(uint8_t *dst, const uint8_t *const src[16]) {
 }
 
 static void pack_q6_k(uint8_t *dst, const uint8_t *const src[16]) {
-    lines(dst, src, 0, 48, 0); /* nibbles, then bit pairs, as they lie in the file */
+    for (int half = 0; half < 2; half++)
+        for (int j = 0; j < 8; j++, dst += 3 * TK_LINE) {
+            const size_t low = (size_t)half * 64 + (size_t)j * 4,
+                         top = 128 + (size_t)half * 32 + (size_t)j * 4;
+            lines(dst, src, top, 1, 0), lines(dst + TK_LINE, src, low, 1, 0);
+            lines(dst + 2 * TK_LINE, src, low + 32, 1, 0);
+        }
     for (int r = 0; r < 16; r++)
-        for (int j = 0; j < 16; j++) dst[3072 + j * 16 + r] = src[r][192 + j];
-    halves(dst + 3328, src, 208);
-    memset(dst + 3360, 0, 32);
+        for (int j = 0; j < 16; j++) dst[j * 16 + r] = src[r][192 + j];
+    halves(dst + 256, src, 208);
+    memset(dst + 288, 0, 32);
 }
 
 /* One file block of 16 rows */

@@ -13,6 +13,7 @@ void quant_a8(const tk_args *a) {
         const int64_t row = i / blocks, stop = TK_MIN(end, (row + 1) * blocks);
         int64_t step;
         tk_a8 *y = tk__a8_row(a->p[1], rows, cols, row, &step);
-        for (; i < stop; i++) tk__a8_block(y + (i - row * blocks) * step, (const float *)a->p[0] + i * TK_K32);
+        for (; i < stop; i++)
+            tk__a8_block(y + (i - row * blocks) * step, (const float *)a->p[0] + i * TK_K32);
     }
 }
