@@ -300,9 +300,11 @@ static void ranges(void **state) {
     size_t n = 0;
 #define BAD(field, v) bad[n].p = good, bad[n].p.field = (v), bad[n++].word = #field;
     BAD(top_p, 1.5f)
-    BAD(top_p, -0.1f) BAD(top_p, NAN) BAD(min_p, 2) BAD(top_k, -1) BAD(repeat_penalty, 0)
-        BAD(repeat_penalty, -1) BAD(presence_penalty, INFINITY) BAD(frequency_penalty, NAN) BAD(temp, -1)
-            BAD(temp, NAN) BAD(temp, 1e-9f)
+    BAD(top_p, -0.1f)
+    BAD(top_p, NAN)
+    BAD(min_p, 2) BAD(top_k, -1) BAD(repeat_penalty, 0) BAD(repeat_penalty, -1)
+        BAD(presence_penalty, INFINITY) BAD(frequency_penalty, NAN) BAD(temp, -1) BAD(temp, NAN)
+            BAD(temp, 1e-9f)
 #undef BAD
                 for (size_t i = 0; i < n; i++) {
         tk_sampler *s;
@@ -345,7 +347,9 @@ static void logprob(void **state) {
     assert_true(all < 1);
 }
 
-/* Not a benchmark but a guard: a full sort, or memory taken per token, would be ten times slower. */
+/* Not a benchmark but a guard: costs are held against that of finding the largest logit, which reads each
+ * once. A full sort, or memory taken per token, would be far over. The best of many runs, for machines busy
+ * elsewhere. */
 static void speed(void **state) {
     (void)state;
     enum { VOCAB = 128256, N = 200 };
@@ -362,13 +366,14 @@ static void speed(void **state) {
         float temp;
         int32_t k;
         float p;
-        double limit;
+        double limit; /* times the first row */
     } rows[] = {
-        { "greedy", 0, 0, 1, 2e-3 },
-        { "top-k 40, top-p 0.95", 0.8f, 40, 0.95f, 2e-3 },
-        { "top-p 0.95", 1, 0, 0.95f, 20e-3 },
-        { "temperature alone", 1, 0, 1, 20e-3 },
+        { "greedy", 0, 0, 1, 1 },
+        { "top-k 40, top-p 0.95", 0.8f, 40, 0.95f, 10 },
+        { "top-p 0.95", 1, 0, 0.95f, 200 },
+        { "temperature alone", 1, 0, 1, 200 },
     };
+    double first = 0;
     for (size_t r = 0; r < TK_COUNT(rows); r++) {
         tk_sampling p = neutral();
         p.temp = rows[r].temp, p.top_k = rows[r].k, p.top_p = rows[r].p;
@@ -380,7 +385,8 @@ static void speed(void **state) {
             best = TK_MIN(best, tk_now() - start);
         }
         print_message("%s over %d tokens: %.0f us\n", rows[r].name, VOCAB, best * 1e6);
-        assert_true(best < rows[r].limit);
+        if (r == 0) first = best;
+        assert_true(best <= rows[r].limit * first);
         tk_sampler_free(s);
     }
     double start = tk_now(), sink = 0;
