@@ -294,8 +294,8 @@ void instance_make(instance *in, const op_case *c, rng *r) {
 }
 
 void instance_free(instance *in) {
-    for (int i = 0; i < in->n; i++) free(in->t[i].v), free(in->t[i].raw);
-    for (int i = 0; i < 3; i++) free(in->history[i].v);
+    for (int i = 0; i < in->n; i++) free(in->t[i].v), free(in->t[i].raw), free(in->t[i].file);
+    for (int i = 0; i < 3; i++) free(in->history[i].v), free(in->history[i].file);
 }
 
 void tensor_round(tensor *t, tk_dtype type) {
@@ -311,7 +311,8 @@ void tensor_round(tensor *t, tk_dtype type) {
         tk_formats[type].unpack(line, m, t->rows, t->cols, row);
         for (int64_t i = 0; i < t->cols; i++) v[i] = line[i];
     }
-    free(m), free(line);
+    free(t->file), free(line);
+    t->file = m, t->file_type = type;
 }
 
 void instance_forward(instance *in, bool rounded) {
@@ -363,6 +364,8 @@ static size_t bytes_of(const tensor *t, tk_dtype type, const char *text) {
 static void write_operand(guarded *g, const tensor *t, tk_dtype type) {
     if (t->raw) {
         memcpy(g->data, t->raw, t->raw_bytes);
+    } else if (t->file && t->file_type == type && tk_formats[type].block > 1) {
+        memcpy(g->data, t->file, g->bytes);
     } else if (t->integer) {
         for (int64_t i = 0; i < t->rows * t->cols; i++) ((int32_t *)g->data)[i] = (int32_t)t->v[i];
     } else if (type == TK_F64) {

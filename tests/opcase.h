@@ -75,6 +75,8 @@ typedef struct tensor {
     double *v;
     void *raw; /* bytes to use instead of v: a paged cache, whose layout is a kernel's own */
     size_t raw_bytes;
+    void *file; /* the bytes that tensor_round made, in file_type: packing v again may choose other scales */
+    tk_dtype file_type;
 } tensor;
 
 typedef struct instance {

@@ -90,6 +90,7 @@ static void pack_operand(tensor *t, tk_dtype type) {
         for (int64_t j = 0; j < t->cols; j++) line[j] = (float)t->v[i * t->cols + j];
         tk_formats[from].pack(file, line, t->rows, t->cols, i);
     }
+    if (t->file && t->file_type == from) memcpy(file, t->file, from_bytes);
     t->raw = aligned_alloc(64, tk_align(bytes, 64)), t->raw_bytes = bytes;
     memset(t->raw, 0xff, bytes);
     tk_args a = { .p = { file, t->raw }, .type = { (uint8_t)from, (uint8_t)type }, .nth = 1 };
@@ -263,7 +264,7 @@ static instance cut_tokens(const instance *in, int64_t first, int64_t n) {
         tensor *x = &part.t[i];
         if (x->letters[0] != 't') continue;
         const int64_t each = x->rows * x->cols / tokens;
-        x->v += first * each;
+        x->v += first * each, x->file = NULL;
         x->letters[1] ? (x->rows = x->rows / tokens * n) : (x->cols = n);
     }
     return part;
