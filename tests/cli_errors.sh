@@ -22,10 +22,10 @@ works "tokamak " --version
 works "tokamak " doctor --version
 works "--json" doctor --help
 works "--json" help doctor
-for command in $("$tokamak" --help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
-    works "tokamak $command" "$command" --help
+while read -r command; do
+    works "tokamak $command" $command --help # some names are two words
     [ "$(wc -l <"$dir/out")" -le 40 ] || { echo "FAILED: $command --help fills more than a screen" && failures=$((failures + 1)); }
-done
+done < <("$tokamak" --help | sed -n 's/^  \([a-z ]*[a-z]\)  .*/\1/p')
 "$tokamak" --version >/dev/full 2>"$dir/err"
 [ $? = 8 ] && grep -q "No space left" "$dir/err" || { echo "FAILED: a full stdout is not noticed" && failures=$((failures + 1)); }
 if "$tokamak" frobnicate 2>&1 | grep -q $'\033'; then echo "FAILED: colour without a terminal" && failures=$((failures + 1)); fi

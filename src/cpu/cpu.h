@@ -8,7 +8,7 @@
 
 /* Bytes a second that the pool's threads read from memory together, each its own part of a buffer of
  * `bytes` (rounded up; 0: four times the last-level cache, 256 MiB to 2 GiB, at most a quarter of the free
- * memory): the best of `reps` passes, so a limit and no average. Takes 0.1 s or so for each GB. */
+ * memory): the best of `reps` passes (fewer on a machine that is busy for a second), so a limit and no average. */
 tk_status tk_measure_read(tk_pool *pool, size_t bytes, int reps, double *bytes_per_second);
 /* Multiplications plus additions a second of the pool's threads together, in the vector unit of this CPU's tier:
  * int8 dot products, or float32. The best of 60 passes of a millisecond or so. */
