@@ -8,10 +8,11 @@
 
 /* Bytes a second that the pool's threads read from memory together, each its own part of a buffer of
  * `bytes` (rounded up; 0: four times the last-level cache, 256 MiB to 2 GiB, at most a quarter of the free
- * memory): the best of `reps` passes (fewer on a machine that is busy for a second), so a limit and no average. */
+ * memory): the best of `reps` passes (fewer on a machine that is busy for a second), so a limit and no
+ * average. */
 tk_status tk_measure_read(tk_pool *pool, size_t bytes, int reps, double *bytes_per_second);
-/* Multiplications plus additions a second of the pool's threads together, in the vector unit of this CPU's tier:
- * int8 dot products, or float32. The best of 60 passes of a millisecond or so. */
+/* Multiplications plus additions a second of the pool's threads together, in the vector unit of this CPU's
+ * tier: int8 dot products, or float32. The best of 60 passes of a millisecond or so. */
 double tk_measure_ops(tk_pool *pool, bool int8);
 /* Bytes of the last-level cache; 0 when the system does not tell. */
 size_t tk_cpu_cache(void);
