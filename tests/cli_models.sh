@@ -66,4 +66,26 @@ fails 4 "is no chat" template "$m/t.jinja" -f "$m/lines"
 fails 3 "no chat template" template "$m/tokenizer.json" -f "$m/chat.json"
 fails 2 "both --file and --jsonl" template "$m/t.jinja" -f x --jsonl y
 
+# the engine: what a request can ask that the model cannot give
+text=tests/data/models/gguf-text.gguf # 16 positions, 259 tokens
+bare=tests/data/models/gguf-q8_0.gguf # 20 tokens, no tokenizer
+head -c 15000 "$text" >"$m/cut.gguf"
+printf 'a\377\376b' >"$m/bytes"
+works "" run "$text" --raw -p ab --temp 0 -n 3
+for command in run eval bench plan explain; do fails 3 "no such file" $command "$m/absent.gguf"; done
+fails 4 "truncated" run "$m/cut.gguf" -p x
+fails 4 "Git-LFS" run "$m/lfs.gguf" -p x
+fails 3 "no tokenizer" run "$bare" -p x
+fails 6 "has 36 tokens, the context holds 16" run "$text" --raw -p aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+fails 6 "the model was made for 16" run "$text" --ctx 1000000000 -p x
+fails 4 "not UTF-8" run "$text" --raw -f "$m/bytes"
+fails 5 "device 'cuda'" run "$text" --device cuda -p x
+fails 2 "--threads" run "$text" --threads 0 -p x
+fails 2 "--temp" run "$text" --temp nan -p x
+fails 2 "--kv-type" run "$text" --kv-type q4 -p x
+fails 2 "--logit-bias" run "$text" --logit-bias x=1 -p x
+fails 2 "ids 0 to 19" logits "$bare" --tokens 1,20 -o "$m/o.npy"
+fails 8 "cannot write" logits "$bare" --tokens 1 -o "$m/absent/o.npy"
+fails 2 "-o is missing" logits "$bare" --tokens 1
+
 finish
