@@ -27,7 +27,7 @@ asan: deps               ## all tests under AddressSanitizer and UBSan
 	@cmake --preset asan >/dev/null && cmake --build build-asan && ctest --test-dir build-asan --output-on-failure -j 2
 
 tsan: deps               ## all tests under ThreadSanitizer
-	@cmake --preset tsan >/dev/null && cmake --build build-tsan && ctest --test-dir build-tsan --output-on-failure -j 2
+	@cmake --preset tsan >/dev/null && cmake --build build-tsan && setarch -R ctest --test-dir build-tsan --output-on-failure -j 2
 
 fuzz:                    ## libFuzzer on every parser, FUZZ_SECONDS each (default 60)
 	@tools/deps.sh dev && tools/fuzz.sh
