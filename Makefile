@@ -11,7 +11,7 @@ all: deps                ## build the command, the libraries and the tests into 
 
 demo: all                ## fetch a small model (98 MB) and let it answer
 	@$(TOKAMAK) pull smollm2
-	@$(TOKAMAK) run smollm2 -p "What is the capital of France?" -n 64 --temp 0
+	@$(TOKAMAK) run smollm2 -p "Why is the sky blue?" -n 96 --temp 0
 	@$(TOKAMAK) bench smollm2 -p 128 -n 64 -r 3
 
 check: all               ## run all tests (no network needed)
@@ -36,7 +36,7 @@ lint:                    ## clang-format, clang-tidy, cppcheck, the tree's own r
 	@tools/deps.sh dev && tools/lint.sh $(BUILD)
 
 format:                  ## clang-format all C files in place
-	@git ls-files '*.c' '*.h' | xargs clang-format -i
+	@git ls-files '*.c' '*.h' | grep -v unicode_data.h | xargs clang-format -i
 
 install: all             ## install below PREFIX (default /usr/local)
 	@cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)

@@ -36,7 +36,7 @@ typedef enum tk_status {
  * until the thread's next failing call. */
 const char *tk_error(void);
 
-/* ---- sampling ------------------------------------------------------------------------------------- */
+/* ---- sampling ---------------------------------------------------------------------------------------- */
 
 /* How the next token is drawn from the logits; docs/SAMPLING.md is the exact standard. */
 typedef struct tk_logit_bias {
@@ -58,18 +58,18 @@ typedef struct tk_sampling {
 /* temperature 0.8, top-k 40, top-p 0.95, nothing else, seed 0 */
 tk_sampling tk_sampling_defaults(void);
 
-/* ---- models --------------------------------------------------------------------------------------- */
+/* ---- models ------------------------------------------------------------------------------------------ */
 
 typedef struct tk_model tk_model;
 typedef struct tk_model_options { /* zeroed: the defaults */
-    const char *tokenizer; /* a file or folder that replaces the model's own */
-    const char *device;    /* "cpu" */
-    const char *kv_type;   /* numbers of the KV cache: "f32", "f16", "bf16", "q8_0"; default: f32 for a model of
-                              f32 weights, else f16 */
-    int32_t ctx;           /* tokens that a session can hold; 0: the model's own number, lowered to what fits
-                              free memory */
-    int32_t threads;       /* 0: one a core */
-    int32_t sessions;      /* how many may exist at once; 0: 1 */
+    const char *tokenizer;        /* a file or folder that replaces the model's own */
+    const char *device;           /* "cpu" */
+    const char *kv_type; /* numbers of the KV cache: "f32", "f16", "bf16", "q8_0"; default: f32 for a model of
+                            f32 weights, else f16 */
+    int32_t ctx;         /* tokens that a session can hold; 0: the model's own number, lowered to what fits
+                            free memory */
+    int32_t threads;     /* 0: one a core */
+    int32_t sessions;    /* how many may exist at once; 0: 1 */
 } tk_model_options;
 /* `path`: a GGUF file, a Hugging Face folder, or a llama2.c checkpoint. options may be NULL. All memory is
  * taken here: what comes after does not run out of it. */
@@ -97,15 +97,15 @@ tk_status tk_tokenize(tk_model *m, const char *text, size_t bytes, int flags, in
 /* Token ids to text, UTF-8 and NUL-terminated, special tokens left out; the caller frees *text. */
 tk_status tk_detokenize(tk_model *m, const int32_t *ids, size_t count, char **text);
 
-/* ---- sessions: one sequence of tokens, whose beginning need not be computed again ------------------- */
+/* ---- sessions: one sequence of tokens, whose beginning need not be computed again -------------------- */
 
 typedef struct tk_session tk_session;
 tk_status tk_session_new(tk_session **out, tk_model *m);
 void tk_session_free(tk_session *s); /* NULL is fine */
 
 /* Logits of every position of ids[count], which replace what the session held: sink gets them in order, a few
- * positions at a time, [positions][vocab] float32; position i predicts token i + 1. What sink returns other than
- * TK_OK ends the call. */
+ * positions at a time, [positions][vocab] float32; position i predicts token i + 1. What sink returns other
+ * than TK_OK ends the call. */
 typedef tk_status tk_logits_sink(void *arg, const float *logits, size_t positions);
 tk_status tk_logits(tk_session *s, const int32_t *ids, size_t count, tk_logits_sink *sink, void *arg);
 
@@ -129,7 +129,8 @@ typedef struct tk_request { /* zero what is not needed */
     /* Gets the answer as it comes, whole UTF-8 characters; not NUL-terminated. Nonzero ends the answer. */
     int (*on_text)(void *arg, const char *text, size_t bytes);
     void *arg;
-    const volatile int *cancel; /* ends the answer once nonzero; a signal handler or another thread may set it */
+    const volatile int
+        *cancel; /* ends the answer once nonzero; a signal handler or another thread may set it */
 } tk_request;
 
 typedef enum tk_finish {
@@ -152,8 +153,8 @@ typedef struct tk_result {
 } tk_result;
 
 /* Answers a prompt. The longest beginning that the session already holds is not computed again, so a chat
- * costs only its new part each turn; the answer is the same either way. A prompt that does not fit the context
- * is refused with TK_E_LIMIT, never cut. result may be NULL. */
+ * costs only its new part each turn; the answer is the same either way. A prompt that does not fit the
+ * context is refused with TK_E_LIMIT, never cut. result may be NULL. */
 tk_status tk_generate(tk_session *s, const tk_request *request, tk_result *result);
 
 #ifdef __cplusplus

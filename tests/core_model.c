@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See core_model.h. Every number of the model is a hash of its name and global index, so a rank fills its slice
- * without knowing the others, and the loader's slicing is exercised by nothing but the cuts themselves. */
+/* See core_model.h. Every number of the model is a hash of its name and global index, so a rank fills its
+ * slice without knowing the others, and the loader's slicing is exercised by nothing but the cuts themselves.
+ */
 #include "core_model.h"
 
 #include <math.h>
@@ -11,9 +12,22 @@
 #include "comm/comm.h"
 
 run_options run_defaults(void) {
-    return (run_options){ .train = true, .layers = 2, .embd = 16, .heads = 4, .kv_heads = 2, .head_dim = 4, .ff = 24, .vocab = 37,
-                          .seqs = 8, .seq_len = 6, .micro_batches = 1, .dp = 1, .tp = 1, .hoist = TK_HOIST_ALL,
-                          .real = TK_F32, .seed = 1 };
+    return (run_options){ .train = true,
+                          .layers = 2,
+                          .embd = 16,
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .head_dim = 4,
+                          .ff = 24,
+                          .vocab = 37,
+                          .seqs = 8,
+                          .seq_len = 6,
+                          .micro_batches = 1,
+                          .dp = 1,
+                          .tp = 1,
+                          .hoist = TK_HOIST_ALL,
+                          .real = TK_F32,
+                          .seed = 1 };
 }
 
 static uint64_t mix(uint64_t h, uint64_t x) {
@@ -27,7 +41,9 @@ static uint64_t name_hash(const char *role, int layer, unsigned seed) {
     return mix(h, 77);
 }
 
-static double uniform(uint64_t h, uint64_t i) { return (double)(mix(mix(h, i), 12345) >> 11) * 0x1p-53 * 2 - 1; }
+static double uniform(uint64_t h, uint64_t i) {
+    return (double)(mix(mix(h, i), 12345) >> 11) * 0x1p-53 * 2 - 1;
+}
 
 typedef struct rank_run {
     const run_options *o;
@@ -44,13 +60,18 @@ typedef struct rank_run {
 } rank_run;
 
 static void put(void *p, int64_t i, int type, double v) {
-    if (type == TK_F64) ((double *)p)[i] = v;
-    else if (type == TK_F32) ((float *)p)[i] = (float)v;
-    else ((int32_t *)p)[i] = (int32_t)v;
+    if (type == TK_F64)
+        ((double *)p)[i] = v;
+    else if (type == TK_F32)
+        ((float *)p)[i] = (float)v;
+    else
+        ((int32_t *)p)[i] = (int32_t)v;
 }
 
 static double get(const void *p, int64_t i, int type) {
-    return type == TK_F64 ? ((const double *)p)[i] : type == TK_F32 ? (double)((const float *)p)[i] : ((const int32_t *)p)[i];
+    return type == TK_F64   ? ((const double *)p)[i]
+           : type == TK_F32 ? (double)((const float *)p)[i]
+                            : ((const int32_t *)p)[i];
 }
 
 /* Local element i of v on this rank -> index in the whole tensor; *count: elements on this rank. */
@@ -73,15 +94,19 @@ static int64_t local_count(const tk_program *p, const tk_value *v) {
     return n;
 }
 
-/* The length of packed sequence i of a data rank that has n of them: uneven, but the same sum on every rank. */
-int run_length(const run_options *o, int i, int n) { return o->seq_len + (i + 1 == n && n % 2 ? 0 : i % 2 ? -1 : 1); }
+/* The length of packed sequence i of a data rank that has n of them: uneven, but the same sum on every rank.
+ */
+int run_length(const run_options *o, int i, int n) {
+    return o->seq_len + (i + 1 == n && n % 2 ? 0 : i % 2 ? -1 : 1);
+}
 
 double run_input(const run_options *o, const char *role, int64_t i, int micro) {
     int per = o->seqs / o->dp, seq = 0;
     int64_t pos = i;
     for (; pos >= run_length(o, seq % per, per); seq++) pos -= run_length(o, seq % per, per);
     uint64_t h = name_hash(role, micro, o->seed);
-    if (!strcmp(role, "tokens") || !strcmp(role, "targets")) return (double)(mix(h, (uint64_t)i) % (uint64_t)o->vocab);
+    if (!strcmp(role, "tokens") || !strcmp(role, "targets"))
+        return (double)(mix(h, (uint64_t)i) % (uint64_t)o->vocab);
     if (!strcmp(role, "positions")) return (double)pos;
     if (!strcmp(role, "sequences")) return seq + micro * o->seqs;
     if (!strcmp(role, "mask")) return mix(h, (uint64_t)i) % 5 ? 1 : 0;
@@ -107,8 +132,9 @@ static void fill_inputs(rank_run *r, int micro) {
         if (v->kind != TK_INPUT || !data) continue;
         for (int64_t i = 0, count = local_count(&r->p, v); i < count; i++) {
             int64_t g = global_index(&r->p, v, r->comm ? r->comm->rank : (int[TK_AXES]){ 0 }, i);
-            double x = !strcmp(name->role, "count") ? total : !strcmp(name->role, "hyper") ? hyper[g]
-                                                   : run_input(r->o, name->role, g, micro);
+            double x = !strcmp(name->role, "count")   ? total
+                       : !strcmp(name->role, "hyper") ? hyper[g]
+                                                      : run_input(r->o, name->role, g, micro);
             put(data, i, v->dtype, x);
         }
     }
@@ -131,15 +157,38 @@ static void fill_weights(rank_run *r) {
 static tk_status build(rank_run *r, const tk_mesh *mesh) {
     const run_options *o = r->o;
     tk_config *c = &r->config;
-    *c = (tk_config){ .arch = o->gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA, .name = "test", .n_layer = o->layers, .n_embd = o->embd,
-                      .n_head = o->heads, .n_kv_head = o->kv_heads, .head_dim = o->head_dim, .n_ff = o->ff, .n_vocab = o->vocab,
-                      .n_ctx = o->seq_len + 1, .norm = o->gpt2 ? TK_NORM_LAYER : TK_NORM_RMS, .norm_eps = 1e-5f,
-                      .act = o->gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU, .gated = !o->gpt2, .learned_pos = o->gpt2, .tied = o->tied,
-                      .norm_bias = o->gpt2, .qkv_bias = o->gpt2, .o_bias = o->gpt2, .mlp_bias = o->gpt2,
-                      .attn_scale = 1 / sqrtf((float)o->head_dim), .embed_scale = 1, .residual_scale = 1, .logit_scale = 1 };
+    *c = (tk_config){ .arch = o->gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA,
+                      .name = "test",
+                      .n_layer = o->layers,
+                      .n_embd = o->embd,
+                      .n_head = o->heads,
+                      .n_kv_head = o->kv_heads,
+                      .head_dim = o->head_dim,
+                      .n_ff = o->ff,
+                      .n_vocab = o->vocab,
+                      .n_ctx = o->seq_len + 1,
+                      .norm = o->gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
+                      .norm_eps = 1e-5f,
+                      .act = o->gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU,
+                      .gated = !o->gpt2,
+                      .learned_pos = o->gpt2,
+                      .tied = o->tied,
+                      .norm_bias = o->gpt2,
+                      .qkv_bias = o->gpt2,
+                      .o_bias = o->gpt2,
+                      .mlp_bias = o->gpt2,
+                      .attn_scale = 1 / sqrtf((float)o->head_dim),
+                      .embed_scale = 1,
+                      .residual_scale = 1,
+                      .logit_scale = 1 };
     c->rope.dims = o->gpt2 ? 0 : o->head_dim;
-    tk_build b = { .config = c, .logits = o->logits, .findmax = o->findmax, .dropout = o->dropout, .rope_factor = 1,
-                   .tokens = r->t_global, .vocab_multiple = 8 };
+    tk_build b = { .config = c,
+                   .logits = o->logits,
+                   .findmax = o->findmax,
+                   .dropout = o->dropout,
+                   .rope_factor = 1,
+                   .tokens = r->t_global,
+                   .vocab_multiple = 8 };
     tk_prog_init(&r->p, o->real);
     TK_TRY(tk_build_program(&r->p, &b));
     if (o->train) TK_TRY(tk_grad(&r->p, tk_find(&r->p, "loss", -1), o->recompute));
@@ -155,7 +204,9 @@ static void setup_batch(rank_run *r) {
     int n = r->o->seqs / r->o->dp;
     r->start = calloc((size_t)n + 1, sizeof *r->start), r->past = calloc((size_t)n, sizeof *r->past);
     for (int i = 0; i < n; i++) r->start[i + 1] = r->start[i] + run_length(r->o, i, n);
-    r->batch = (tk_batch){ .tokens = r->start[n], .seqs = n, .start = r->start, .past = r->past, .seed = 99, .step = 3 };
+    r->batch = (tk_batch){
+        .tokens = r->start[n], .seqs = n, .start = r->start, .past = r->past, .seed = 99, .step = 3
+    };
     tk_exec_batch(r->e, &r->batch);
 }
 
@@ -207,7 +258,8 @@ static void gather(rank_run *ranks, int nranks, int n, const char *prefix, run_r
             whole[global_index(&r->p, v, at, i)] += logits ? r->logits[i] : get(data, i, v->dtype);
     }
     int at = out->n++;
-    snprintf(out->item[at].name, sizeof out->item[at].name, name->layer < 0 ? "%s%s" : "%s%s.%d", prefix, name->role, name->layer);
+    snprintf(out->item[at].name, sizeof out->item[at].name, name->layer < 0 ? "%s%s" : "%s%s.%d", prefix,
+             name->role, name->layer);
     out->item[at].count = count, out->item[at].data = whole;
 }
 
@@ -227,7 +279,8 @@ static void collect(rank_run *ranks, int n, run_result *out) {
     *out->item[at].data = loss;
     for (int i = 0; i < ranks[0].p.nnames; i++) {
         const tk_value *v = &ranks[0].p.values[ranks[0].p.names[i].id];
-        if (v->kind == TK_ACCUMULATOR || !strcmp(ranks[0].p.names[i].role, "logits")) gather(ranks, n, i, "", out);
+        if (v->kind == TK_ACCUMULATOR || !strcmp(ranks[0].p.names[i].role, "logits"))
+            gather(ranks, n, i, "", out);
     }
     const tk_program *p = &ranks[0].p;
     out->counts = p->counts, out->planned = p->arena_bytes[TK_A_WORK], out->bound = p->live_bound;
@@ -243,7 +296,10 @@ static int gcd(int a, int b) { return b ? gcd(b, a % b) : a; }
 void run_model(const run_options *o, run_result *out) {
     *out = (run_result){ 0 };
     int tg = gcd(o->tp, o->kv_heads), tr = o->tp / tg, n = o->dp * o->tp;
-    tk_mesh mesh = { .axes = 3, .axis = { { o->dp, true, false, "t" }, { tg, false, o->sp, "gfv" }, { tr, false, o->sp, "rfv" } } };
+    tk_mesh mesh = {
+        .axes = 3,
+        .axis = { { o->dp, true, false, "t" }, { tg, false, o->sp, "gfv" }, { tr, false, o->sp, "rfv" } }
+    };
     tk_local *local = NULL;
     rank_run *ranks = calloc((size_t)n, sizeof *ranks);
     if (n > 1) out->status = tk_local_new(&local, &mesh);
@@ -251,7 +307,10 @@ void run_model(const run_options *o, run_result *out) {
     int64_t t_local = 0;
     for (int i = 0; i < per; i++) t_local += run_length(o, i, per);
     for (int i = 0; i < n && out->status == TK_OK; i++) {
-        ranks[i] = (rank_run){ .o = o, .comm = local ? tk_local_comm(local, i) : NULL, .t_local = t_local, .t_global = t_local * o->dp };
+        ranks[i] = (rank_run){ .o = o,
+                               .comm = local ? tk_local_comm(local, i) : NULL,
+                               .t_local = t_local,
+                               .t_global = t_local * o->dp };
         ranks[i].losses = calloc((size_t)o->micro_batches, sizeof(double));
         out->status = ranks[i].status = build(&ranks[i], &mesh);
     }

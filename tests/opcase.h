@@ -13,8 +13,7 @@
 #include "ops/ops.h"
 #include "ops/ref.h"
 
-/* ---- random numbers --------------------------------------------------------------------------------------
- */
+/* ---- random numbers ---------------------------------------------------------------------------------- */
 
 typedef struct rng {
     uint64_t key;
@@ -48,9 +47,11 @@ typedef struct op_info {
 } op_info;
 const op_info *op_table(int *count);
 const op_info *op_find(const char *name);
-/* Is it a window of fusions.def? Those have no reference: test_fuse holds them to their windows, bit by bit. */
+/* Is it a window of fusions.def? Those have no reference: test_fuse holds them to their windows, bit by bit.
+ */
 static inline bool op_is_fused(const char *name) {
-#define FUSE(fused, window) if (!strcmp(name, #fused)) return true;
+#define FUSE(fused, window)                                                                                  \
+    if (!strcmp(name, #fused)) return true;
 #include "core/fusions.def"
 #undef FUSE
     return false;

@@ -10,8 +10,9 @@
 
 #include "core_model.h"
 
-/* The key bias of a model without rope has gradient zero, since softmax does not see a shift of all scores: what is
- * computed is rounding, which is measured against the query bias's gradient, and Adam's step on it means nothing. */
+/* The key bias of a model without rope has gradient zero, since softmax does not see a shift of all scores:
+ * what is computed is rounding, which is measured against the query bias's gradient, and Adam's step on it
+ * means nothing. */
 static double scale_of(const run_result *r, int i) {
     char name[48];
     size_t count = r->item[i].count;
@@ -25,8 +26,9 @@ static double scale_of(const run_result *r, int i) {
     return most;
 }
 
-/* Largest difference between two runs over all they share, relative to each tensor's largest value. Updated weights
- * count in double only: Adam's first step is nearly a sign, which float rounding of a tiny gradient moves. */
+/* Largest difference between two runs over all they share, relative to each tensor's largest value. Updated
+ * weights count in double only: Adam's first step is nearly a sign, which float rounding of a tiny gradient
+ * moves. */
 static double compare(const run_result *a, const run_result *b, bool weights, char worst[64]) {
     double most = 0;
     for (int i = 0; i < a->n; i++) {
@@ -36,7 +38,8 @@ static double compare(const run_result *a, const run_result *b, bool weights, ch
         assert_int_equal(count, a->item[i].count);
         if (!strncmp(a->item[i].name, "new.k.b", 7)) continue;
         double scale = scale_of(a, i), diff = 0;
-        for (size_t k = 0; k < count; k++) diff = fmax(diff, isfinite(x[k]) && isfinite(y[k]) ? fabs(x[k] - y[k]) : INFINITY);
+        for (size_t k = 0; k < count; k++)
+            diff = fmax(diff, isfinite(x[k]) && isfinite(y[k]) ? fabs(x[k] - y[k]) : INFINITY);
         if (diff / scale > most) most = diff / scale, snprintf(worst, 64, "%s", a->item[i].name);
     }
     return most;
@@ -56,15 +59,21 @@ static void same_on_mesh(run_options one, int dp, int tp, bool sp, bool zero1, d
     must_run(&many, &b);
     assert_true(a.n > 10);
     double d = compare(&a, &b, one.real == TK_F64, worst);
-    if (!(d <= tolerance)) fail_msg("dp %d tp %d sp %d zero %d gpt2 %d tied %d: %s differs by %g", dp, tp, sp, zero1, one.gpt2, one.tied, worst, d);
+    if (!(d <= tolerance))
+        fail_msg("dp %d tp %d sp %d zero %d gpt2 %d tied %d: %s differs by %g", dp, tp, sp, zero1, one.gpt2,
+                 one.tied, worst, d);
     run_free(&a), run_free(&b);
 }
 
 static void meshes_agree(void **state) {
     (void)state;
-    static const struct { int dp, tp; bool sp, zero1; } meshes[] = {
-        { 1, 2, false, false }, { 1, 4, false, false }, { 2, 1, false, false }, { 4, 1, false, true }, { 2, 2, false, true },
-        { 1, 2, true, false },  { 1, 4, true, false },  { 2, 2, true, true },   { 2, 4, true, false },
+    static const struct {
+        int dp, tp;
+        bool sp, zero1;
+    } meshes[] = {
+        { 1, 2, false, false }, { 1, 4, false, false }, { 2, 1, false, false },
+        { 4, 1, false, true },  { 2, 2, false, true },  { 1, 2, true, false },
+        { 1, 4, true, false },  { 2, 2, true, true },   { 2, 4, true, false },
     };
     for (int family = 0; family < 2; family++)
         for (int variant = 0; variant < 4; variant++)
@@ -83,28 +92,53 @@ static void meshes_agree(void **state) {
 /* Collectives per layer (core.md's golden table): the difference between three layers and two. */
 static void golden_collectives(void **state) {
     (void)state;
-    static const struct { const char *what; int dp, tp, kv; bool sp, zero1; int forward[3], backward[3], update[3]; } rows[] = {
+    static const struct {
+        const char *what;
+        int dp, tp, kv;
+        bool sp, zero1;
+        int forward[3], backward[3], update[3];
+    } rows[] = {
         /* all-reduce, all-gather, reduce-scatter */
         { "tp 2", 1, 2, 2, false, false, { 2, 0, 0 }, { 2, 0, 0 }, { 0, 0, 0 } },
-        { "tp 4, 2 KV heads", 1, 4, 2, false, false, { 2, 0, 0 }, { 2, 0, 0 }, { 2, 0, 0 } }, /* dWk and dWv at the update */
-        { "tp 2, sequence parallel", 1, 2, 2, true, false, { 0, 2, 2 }, { 0, 4, 2 }, { 2, 0, 0 } }, /* norm weights at the update */
-        { "dp 2", 2, 1, 2, false, false, { 0, 0, 0 }, { 0, 0, 0 }, { 9, 0, 0 } }, /* one bucket a tensor: 9 tensors */
+        { "tp 4, 2 KV heads",
+          1,
+          4,
+          2,
+          false,
+          false,
+          { 2, 0, 0 },
+          { 2, 0, 0 },
+          { 2, 0, 0 } }, /* dWk and dWv at the update */
+        { "tp 2, sequence parallel",
+          1,
+          2,
+          2,
+          true,
+          false,
+          { 0, 2, 2 },
+          { 0, 4, 2 },
+          { 2, 0, 0 } }, /* norm weights at the update */
+        { "dp 2", 2, 1, 2, false, false, { 0, 0, 0 }, { 0, 0, 0 }, { 9, 0, 0 } }, /* one bucket a tensor: 9
+                                                                                     tensors */
         { "dp 2, ZeRO-1", 2, 1, 2, false, true, { 0, 0, 0 }, { 0, 0, 0 }, { 0, 9, 9 } },
     };
     for (size_t i = 0; i < TK_COUNT(rows); i++) {
         run_result r[2];
         for (int k = 0; k < 2; k++) {
             run_options o = run_defaults();
-            o.layers = 2 + k, o.update = true, o.dp = rows[i].dp, o.tp = rows[i].tp, o.kv_heads = rows[i].kv, o.sp = rows[i].sp, o.zero1 = rows[i].zero1;
+            o.layers = 2 + k, o.update = true, o.dp = rows[i].dp, o.tp = rows[i].tp, o.kv_heads = rows[i].kv,
+            o.sp = rows[i].sp, o.zero1 = rows[i].zero1;
             must_run(&o, &r[k]);
         }
         const int *want[3] = { rows[i].forward, rows[i].backward, rows[i].update };
         for (int when = 0; when < 3; when++) {
-            int got[3] = { r[1].counts.allreduce[when] - r[0].counts.allreduce[when], r[1].counts.allgather[when] - r[0].counts.allgather[when],
+            int got[3] = { r[1].counts.allreduce[when] - r[0].counts.allreduce[when],
+                           r[1].counts.allgather[when] - r[0].counts.allgather[when],
                            r[1].counts.reducescatter[when] - r[0].counts.reducescatter[when] };
             for (int k = 0; k < 3; k++)
                 if (got[k] != want[when][k])
-                    fail_msg("%s, direction %d: all-reduce %d all-gather %d reduce-scatter %d", rows[i].what, when, got[0], got[1], got[2]);
+                    fail_msg("%s, direction %d: all-reduce %d all-gather %d reduce-scatter %d", rows[i].what,
+                             when, got[0], got[1], got[2]);
         }
         run_free(&r[0]), run_free(&r[1]);
     }
@@ -126,10 +160,12 @@ static void planned_memory(void **state) {
     for (int i = 0; i < 8; i++) {
         run_options o = run_defaults();
         run_result r;
-        o.gpt2 = i & 1, o.recompute = i & 2, o.update = true, o.sp = i & 4, o.tp = i & 4 ? 2 : 1, o.layers = 4;
+        o.gpt2 = i & 1, o.recompute = i & 2, o.update = true, o.sp = i & 4, o.tp = i & 4 ? 2 : 1,
+        o.layers = 4;
         if (o.gpt2) o.kv_heads = o.heads;
         must_run(&o, &r);
-        if ((double)r.planned > 1.05 * (double)r.bound) fail_msg("planned %zu, bound %zu (%d)", r.planned, r.bound, i);
+        if ((double)r.planned > 1.05 * (double)r.bound)
+            fail_msg("planned %zu, bound %zu (%d)", r.planned, r.bound, i);
         run_free(&r);
     }
 }
@@ -177,10 +213,13 @@ static void golden_findmax(void **state) {
         for (int recompute = 0; recompute < 2; recompute++) {
             two.recompute = three.recompute = recompute;
             int naive = findmax_passes(three, 0, K) - findmax_passes(two, 0, K);
-            /* a naive recompute runs the two passes of six products again; the layer's last one nobody needs */
+            /* a naive recompute runs the two passes of six products again; the layer's last one nobody needs
+             */
             assert_int_equal(naive, 42 * K + (recompute ? 12 * K : 0));
-            assert_int_equal(findmax_passes(three, TK_HOIST_MERGE, K) - findmax_passes(two, TK_HOIST_MERGE, K), 18 * K);
-            assert_int_equal(findmax_passes(three, TK_HOIST_ALL, K) - findmax_passes(two, TK_HOIST_ALL, K), 11 * K + 7);
+            assert_int_equal(
+                findmax_passes(three, TK_HOIST_MERGE, K) - findmax_passes(two, TK_HOIST_MERGE, K), 18 * K);
+            assert_int_equal(findmax_passes(three, TK_HOIST_ALL, K) - findmax_passes(two, TK_HOIST_ALL, K),
+                             11 * K + 7);
         }
 }
 
@@ -192,17 +231,23 @@ static void golden_findmax_chain(void **state) {
         const int L = 5, K = 8;
         tk_program p;
         tk_prog_init(&p, TK_F32);
-        tk_letter(&p, 't', 6, 6), tk_letter(&p, 'e', 8, 8), tk_letter(&p, 'f', 8, 8), tk_letter(&p, 'v', 5, 5);
-        tk_id x = TK_EMIT(&p, embed, TK_NOATTR, tk_declare(&p, TK_INPUT, "tokens", "t", TK_I32), tk_declare(&p, TK_WEIGHT, "embed", "v|e", TK_F32));
+        tk_letter(&p, 't', 6, 6), tk_letter(&p, 'e', 8, 8), tk_letter(&p, 'f', 8, 8),
+            tk_letter(&p, 'v', 5, 5);
+        tk_id x = TK_EMIT(&p, embed, TK_NOATTR, tk_declare(&p, TK_INPUT, "tokens", "t", TK_I32),
+                          tk_declare(&p, TK_WEIGHT, "embed", "v|e", TK_F32));
         for (p.layer = 0; p.layer < L; p.layer++)
-            x = TK_EMIT(&p, qlinear, TK_NOATTR, x, tk_declare(&p, TK_WEIGHT, "w", p.layer % 2 ? "e|f" : "f|e", TK_F32));
+            x = TK_EMIT(&p, qlinear, TK_NOATTR, x,
+                        tk_declare(&p, TK_WEIGHT, "w", p.layer % 2 ? "e|f" : "f|e", TK_F32));
         p.layer = -1;
-        tk_id y = tk_declare(&p, TK_INPUT, "targets", "t", TK_I32), m = tk_declare(&p, TK_INPUT, "mask", "t", TK_F32);
+        tk_id y = tk_declare(&p, TK_INPUT, "targets", "t", TK_I32),
+              m = tk_declare(&p, TK_INPUT, "mask", "t", TK_F32);
         tk_id l = TK_EMIT(&p, head, TK_NOATTR, x, tk_declare(&p, TK_WEIGHT, "head", "v|f", TK_F32), y);
         tk_id loss = TK_EMIT(&p, loss, TK_NOATTR, l, l + 1, m, tk_declare(&p, TK_INPUT, "count", "", TK_F32));
         tk_output(&p, "loss", loss);
         static const tk_mesh alone = { .axes = 0 };
-        if (tk_grad(&p, loss, false) || tk_shard(&p, &alone, -1) || tk_choose(&p, 0, true) || tk_hoist(&p, hoists[mode])) fail_msg("%s", tk_error());
+        if (tk_grad(&p, loss, false) || tk_shard(&p, &alone, -1) || tk_choose(&p, 0, true) ||
+            tk_hoist(&p, hoists[mode]))
+            fail_msg("%s", tk_error());
         int once = 0, each = 0;
         for (int i = 0; i < p.nrecords; i++)
             if (p.records[i].op == TK_OP_findmax) *(p.records[i].phase <= TK_P_CHANGED ? &once : &each) += 1;
@@ -238,9 +283,11 @@ static void bindings_are_unique(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(meshes_agree),   cmocka_unit_test(golden_collectives),     cmocka_unit_test(golden_scalar),
-        cmocka_unit_test(planned_memory), cmocka_unit_test(options_change_no_bits), cmocka_unit_test(golden_findmax),
-        cmocka_unit_test(golden_findmax_chain), cmocka_unit_test(uneven_cuts_are_named), cmocka_unit_test(bindings_are_unique),
+        cmocka_unit_test(meshes_agree),           cmocka_unit_test(golden_collectives),
+        cmocka_unit_test(golden_scalar),          cmocka_unit_test(planned_memory),
+        cmocka_unit_test(options_change_no_bits), cmocka_unit_test(golden_findmax),
+        cmocka_unit_test(golden_findmax_chain),   cmocka_unit_test(uneven_cuts_are_named),
+        cmocka_unit_test(bindings_are_unique),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Golden listings: one layer of each family after every pass, on one rank and cut for two data ranks by two tensor ranks
- * with sequence parallelism. What a pass emits is read here by eye; TOKAMAK_UPDATE_GOLDEN=1 rewrites the files. */
+/* Golden listings: one layer of each family after every pass, on one rank and cut for two data ranks by two
+ * tensor ranks with sequence parallelism. What a pass emits is read here by eye; TOKAMAK_UPDATE_GOLDEN=1
+ * rewrites the files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,11 +22,30 @@ static void listing(const char *pass, const tk_program *p, tk_buf *out) {
 }
 
 static void golden(const char *file, bool gpt2, bool mesh) {
-    tk_config c = { .arch = gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA, .name = "golden", .n_layer = 1, .n_embd = 16, .n_head = 4,
-                    .n_kv_head = gpt2 ? 4 : 2, .head_dim = 4, .n_ff = 24, .n_vocab = 37, .n_ctx = 8, .norm = gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
-                    .norm_eps = 1e-5f, .act = gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU, .gated = !gpt2, .learned_pos = gpt2, .tied = gpt2,
-                    .norm_bias = gpt2, .qkv_bias = gpt2, .o_bias = gpt2, .mlp_bias = gpt2, .attn_scale = 0.5f, .embed_scale = 1,
-                    .residual_scale = 1, .logit_scale = 1 };
+    tk_config c = { .arch = gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA,
+                    .name = "golden",
+                    .n_layer = 1,
+                    .n_embd = 16,
+                    .n_head = 4,
+                    .n_kv_head = gpt2 ? 4 : 2,
+                    .head_dim = 4,
+                    .n_ff = 24,
+                    .n_vocab = 37,
+                    .n_ctx = 8,
+                    .norm = gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
+                    .norm_eps = 1e-5f,
+                    .act = gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU,
+                    .gated = !gpt2,
+                    .learned_pos = gpt2,
+                    .tied = gpt2,
+                    .norm_bias = gpt2,
+                    .qkv_bias = gpt2,
+                    .o_bias = gpt2,
+                    .mlp_bias = gpt2,
+                    .attn_scale = 0.5f,
+                    .embed_scale = 1,
+                    .residual_scale = 1,
+                    .logit_scale = 1 };
     c.rope.dims = gpt2 ? 0 : 4;
     tk_build b = { .config = &c, .rope_factor = 1, .tokens = 8, .vocab_multiple = 4, .findmax = gpt2 };
     tk_mesh m = { .axes = mesh ? 2 : 0, .axis = { { 2, true, false, "t" }, { 2, false, true, "gfv" } } };
@@ -35,8 +55,10 @@ static void golden(const char *file, bool gpt2, bool mesh) {
     tk_prog_init(&p, TK_F32);
     must(tk_build_program(&p, &b)), listing("build", &p, &got);
     must(tk_grad(&p, tk_find(&p, "loss", -1), mesh)), must(tk_update(&p)), listing("grad", &p, &got);
-    if (mesh) must(tk_shard(&p, &m, 0)), listing("shard", &p, &got);
-    else must(tk_shard(&p, &m, -1));
+    if (mesh)
+        must(tk_shard(&p, &m, 0)), listing("shard", &p, &got);
+    else
+        must(tk_shard(&p, &m, -1));
     must(tk_choose(&p, 0, true)), must(tk_hoist(&p, TK_HOIST_ALL)), listing("hoist", &p, &got);
     must(tk_buf_check(&got));
     snprintf(path, sizeof path, "tests/data/golden/%s.txt", file);
@@ -44,7 +66,8 @@ static void golden(const char *file, bool gpt2, bool mesh) {
     must(tk_file_read(&want, path, 1 << 20));
     for (char *g = got.data, *w = want.data; *g || *w;) { /* line by line, to name the first that differs */
         size_t ng = strcspn(g, "\n"), nw = strcspn(w, "\n");
-        if (ng != nw || memcmp(g, w, ng)) fail_msg("%s:\nnow   %.*s\nwant  %.*s", path, (int)ng, g, (int)nw, w);
+        if (ng != nw || memcmp(g, w, ng))
+            fail_msg("%s:\nnow   %.*s\nwant  %.*s", path, (int)ng, g, (int)nw, w);
         g += ng + (g[ng] != 0), w += nw + (w[nw] != 0);
     }
     tk_buf_free(&got), tk_buf_free(&want);
@@ -67,7 +90,8 @@ static void null_backend(void **state) {
     tk_letter(&p, 't', 4, 4), tk_letter(&p, 'e', 1 << 20, 1 << 20);
     tk_id x = tk_declare(&p, TK_INPUT, "x", "te", TK_F32);
     tk_output(&p, "y", TK_EMIT(&p, add, TK_NOATTR, x, TK_EMIT(&p, add, TK_NOATTR, x, x)));
-    must(tk_shard(&p, &alone, -1)), must(tk_choose(&p, 0, true)), must(tk_hoist(&p, TK_HOIST_ALL)), must(tk_plan(&p, true, 1));
+    must(tk_shard(&p, &alone, -1)), must(tk_choose(&p, 0, true)), must(tk_hoist(&p, TK_HOIST_ALL)),
+        must(tk_plan(&p, true, 1));
     assert_int_equal(p.arena_bytes[TK_A_WORK], 16 << 20);
     must(tk_exec_new(&e, &p, NULL, NULL, true));
     assert_null(tk_exec_data(e, x));

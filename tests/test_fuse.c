@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A fused record gives bitwise what its window gives: every window of fusions.def, on every tier of this machine, one
- * thread and three; and a window with an outside reader stays open. */
+/* A fused record gives bitwise what its window gives: every window of fusions.def, on every tier of this
+ * machine, one thread and three; and a window with an outside reader stays open. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,8 +44,9 @@ static int run(bool fuse, unsigned cpu, int threads, bool outside_reader, float 
     tk_exec *e;
     static const tk_mesh alone = { .axes = 0 };
     build(&p, outside_reader);
-    if (tk_shard(&p, &alone, -1) || tk_choose(&p, cpu, false) || tk_hoist(&p, TK_HOIST_ALL) || (fuse && tk_fuse(&p, cpu)) ||
-        tk_plan(&p, true, threads) || tk_pool_new(&pool, threads, false) || tk_exec_new(&e, &p, pool, NULL, false))
+    if (tk_shard(&p, &alone, -1) || tk_choose(&p, cpu, false) || tk_hoist(&p, TK_HOIST_ALL) ||
+        (fuse && tk_fuse(&p, cpu)) || tk_plan(&p, true, threads) || tk_pool_new(&pool, threads, false) ||
+        tk_exec_new(&e, &p, pool, NULL, false))
         fail_msg("%s", tk_error());
     unsigned state = 7;
     for (int i = 0; i < p.nnames; i++) {
@@ -71,8 +72,12 @@ static int run(bool fuse, unsigned cpu, int threads, bool outside_reader, float 
 
 static void fused_is_its_window(void **state) {
     (void)state;
-    static const struct { const char *name; unsigned features; } tiers[] = {
-        { "avx2", TK_CPU_AVX2 }, { "avx512", TK_CPU_AVX2 | TK_CPU_AVX512 },
+    static const struct {
+        const char *name;
+        unsigned features;
+    } tiers[] = {
+        { "avx2", TK_CPU_AVX2 },
+        { "avx512", TK_CPU_AVX2 | TK_CPU_AVX512 },
     };
     for (size_t i = 0; i < TK_COUNT(tiers); i++) {
         float window[2 * T * E], fused[2 * T * E];
@@ -99,6 +104,7 @@ static void no_row_no_fusion(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(fused_is_its_window), cmocka_unit_test(no_row_no_fusion) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(fused_is_its_window),
+                                        cmocka_unit_test(no_row_no_fusion) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

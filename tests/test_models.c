@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole models through the engine: float32 logits against Hugging Face transformers (tests/data/hf, made by
- * tools/make_hf_models.py), on every tier of this machine; and promise 2, bitwise: a row alone, in a batch, in chunks, on
- * other thread counts and page sizes, and in the training form. */
+ * tools/make_hf_models.py), on every tier of this machine; and promise 2, bitwise: a row alone, in a batch,
+ * in chunks, on other thread counts and page sizes, and in the training form. */
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
@@ -84,7 +84,8 @@ static tk_engine *open_engine(const model *m, tk_engine_options o) {
     return e;
 }
 
-/* Logits of the whole text, fed in chunks of `chunk`, beside `others` sequences of other lengths. Caller frees. */
+/* Logits of the whole text, fed in chunks of `chunk`, beside `others` sequences of other lengths. Caller
+ * frees. */
 static float *logits_of(const model *m, tk_engine_options o, int chunk, int others) {
     o.seqs = 1 + others, o.picks = o.chunk = (1 + others) * m->n;
     tk_engine *e = open_engine(m, o);
@@ -106,7 +107,8 @@ static float *logits_of(const model *m, tk_engine_options o, int chunk, int othe
         }
         const float *l;
         must(tk_engine_step(e, items, n, &l), m->name);
-        memcpy(out + (size_t)at * (size_t)m->vocab, l + (size_t)before * (size_t)m->vocab, (size_t)(done[0] - at) * (size_t)m->vocab * sizeof *out);
+        memcpy(out + (size_t)at * (size_t)m->vocab, l + (size_t)before * (size_t)m->vocab,
+               (size_t)(done[0] - at) * (size_t)m->vocab * sizeof *out);
         at = done[0];
     }
     tk_engine_free(e);
@@ -114,7 +116,11 @@ static float *logits_of(const model *m, tk_engine_options o, int chunk, int othe
 }
 
 static void judge(model *m) {
-    static const struct { const char *tier; unsigned need, mask; bool reference; } tiers[] = {
+    static const struct {
+        const char *tier;
+        unsigned need, mask;
+        bool reference;
+    } tiers[] = {
         { "reference", 0, 0, true },
         { "plain", 0, ~0u, false },
         { "avx2", TK_CPU_AVX2, ~(unsigned)TK_CPU_AVX2, false },
@@ -133,7 +139,9 @@ static void judge(model *m) {
                 double want = m->truth[i * m->vocab + v], d = fabs(want - got[i * m->vocab + v]);
                 scale = fmax(scale, fabs(want)), diff = fmax(diff, isfinite(d) ? d : INFINITY);
             }
-            if (!(diff <= 1e-4 * scale)) fail_msg("%s on %s: row %d is off by %g of its largest", m->name, tiers[t].tier, i, diff / scale);
+            if (!(diff <= 1e-4 * scale))
+                fail_msg("%s on %s: row %d is off by %g of its largest", m->name, tiers[t].tier, i,
+                         diff / scale);
         }
         free(got);
     }
@@ -144,9 +152,11 @@ static void equals_transformers(void **state) {
     each_model(judge);
 }
 
-static void same(const model *m, tk_engine_options o, int chunk, int others, const float *want, const char *what) {
+static void same(const model *m, tk_engine_options o, int chunk, int others, const float *want,
+                 const char *what) {
     float *got = logits_of(m, o, chunk, others);
-    if (memcmp(got, want, (size_t)m->n * (size_t)m->vocab * sizeof *got)) fail_msg("%s, %s: other bits", m->name, what);
+    if (memcmp(got, want, (size_t)m->n * (size_t)m->vocab * sizeof *got))
+        fail_msg("%s, %s: other bits", m->name, what);
     free(got);
 }
 
@@ -162,7 +172,8 @@ static float *training_logits(const model *m) {
     tk_prog_init(&p, TK_F32);
     must(tk_build_program(&p, &b), "build");
     must(tk_shard(&p, &alone, -1), "shard"), must(tk_choose(&p, tk_cpu_features(), false), "choose");
-    must(tk_hoist(&p, TK_HOIST_ALL), "hoist"), must(tk_plan(&p, true, 1), "plan"), must(tk_exec_new(&e, &p, NULL, NULL, false), "bind");
+    must(tk_hoist(&p, TK_HOIST_ALL), "hoist"), must(tk_plan(&p, true, 1), "plan"),
+        must(tk_exec_new(&e, &p, NULL, NULL, false), "bind");
     for (int n = 0; n < p.nnames; n++) {
         const tk_name *name = &p.names[n];
         void *data = tk_exec_data(e, name->id);
@@ -196,13 +207,16 @@ static void one_truth(model *m) {
         same(m, o, 7, 0, alone, "chunks of 7");
         same(m, o, 5, 7, alone, "in a batch of 8");
         same(m, o, 1, 7, alone, "decoding in a batch of 8");
-        o.threads = 2, same(m, o, m->n, 0, alone, "2 threads"), same(m, o, 1, 3, alone, "2 threads, in a batch");
+        o.threads = 2, same(m, o, m->n, 0, alone, "2 threads"),
+        same(m, o, 1, 3, alone, "2 threads, in a batch");
         o.threads = 3, same(m, o, 4, 0, alone, "3 threads");
         o.threads = 1;
-        for (int page = 16; page <= 256; page *= 4) o.page_size = page, same(m, o, 3, 2, alone, "other pages");
+        for (int page = 16; page <= 256; page *= 4)
+            o.page_size = page, same(m, o, 3, 2, alone, "other pages");
         if (types[k] == TK_F32) {
             float *train = training_logits(m);
-            if (memcmp(train, alone, (size_t)m->n * (size_t)m->vocab * sizeof *train)) fail_msg("%s: the training form has other bits", m->name);
+            if (memcmp(train, alone, (size_t)m->n * (size_t)m->vocab * sizeof *train))
+                fail_msg("%s: the training form has other bits", m->name);
             free(train);
         }
         free(alone);
@@ -214,12 +228,14 @@ static void bits_do_not_depend_on_company(void **state) {
     each_model(one_truth);
 }
 
-/* Every weight type, from GGUF (tests/data/models): the same bits fused and not, alone and in company, on one thread and
- * several; plain C, which keeps activations in float32, equals the references; tiers with integer activations stay
- * within what rounding them to 8 bits costs. */
+/* Every weight type, from GGUF (tests/data/models): the same bits fused and not, alone and in company, on one
+ * thread and several; plain C, which keeps activations in float32, equals the references; tiers with integer
+ * activations stay within what rounding them to 8 bits costs. */
 static void every_type(void **state) {
     (void)state;
-    static const char *const names[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "gpt2" };
+    static const char *const names[] = {
+        "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "gpt2"
+    };
     for (size_t k = 0; k < TK_COUNT(names); k++) {
         model m = { .n = 12 };
         char path[128];
@@ -230,13 +246,16 @@ static void every_type(void **state) {
         m.n = TK_MIN(m.n, tk_modelfile_config(m.file)->n_ctx);
         for (int i = 0; i < m.n; i++) m.tokens[i] = (5 * i + 3) % m.vocab;
         m.truth = logits_of(&m, (tk_engine_options){ .reference = true }, m.n, 0);
-        float *plain = logits_of(&m, (tk_engine_options){ .cpu_mask = ~0u, .kv_set = true, .kv = TK_F32 }, m.n, 0);
+        float *plain =
+            logits_of(&m, (tk_engine_options){ .cpu_mask = ~0u, .kv_set = true, .kv = TK_F32 }, m.n, 0);
         float *best = logits_of(&m, (tk_engine_options){ 0 }, m.n, 0);
-        float *exact = logits_of(&m, (tk_engine_options){ .reference = true, .kv_set = true, .kv = TK_F32 }, m.n, 0);
+        float *exact =
+            logits_of(&m, (tk_engine_options){ .reference = true, .kv_set = true, .kv = TK_F32 }, m.n, 0);
         double scale = 0, off_plain = 0, off_best = 0;
         for (int i = 0; i < m.n * m.vocab; i++) {
             scale = fmax(scale, fabs((double)exact[i]));
-            off_plain = fmax(off_plain, fabs((double)exact[i] - plain[i])), off_best = fmax(off_best, fabs((double)m.truth[i] - best[i]));
+            off_plain = fmax(off_plain, fabs((double)exact[i] - plain[i])),
+            off_best = fmax(off_best, fabs((double)m.truth[i] - best[i]));
         }
         if (!(off_plain <= 1e-4 * scale)) fail_msg("%s: plain C is off by %g", m.name, off_plain / scale);
         if (!(off_best <= 0.03 * scale)) fail_msg("%s: the best tier is off by %g", m.name, off_best / scale);

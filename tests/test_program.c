@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The program against the straight-line oracles: loss, logits and every gradient of both families, in double with the
- * references, in float with the references, and in float with whatever kernels this machine has. */
+/* The program against the straight-line oracles: loss, logits and every gradient of both families, in double
+ * with the references, in float with the references, and in float with whatever kernels this machine has. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,21 +33,41 @@ static void add_micro(truth *t, const run_options *o, int micro) {
     for (int m = 0; m < o->micro_batches; m++)
         for (int i = 0; i < total; i++) count += run_input(o, "mask", i, m);
     for (int i = 0; i < total; i++) {
-        tokens[i] = (int)run_input(o, "tokens", i, micro), targets[i] = (int)run_input(o, "targets", i, micro);
+        tokens[i] = (int)run_input(o, "tokens", i, micro),
+        targets[i] = (int)run_input(o, "targets", i, micro);
         mask[i] = run_input(o, "mask", i, micro);
     }
     for (int i = 0; i < o->seqs; i++) sequence[i] = i + micro * o->seqs;
-    oracle_batch b = { .nseq = o->seqs, .len = len, .tokens = tokens, .targets = targets, .mask = mask, .count = count,
-                       .sequence = sequence, .seed = 99, .step = 3 };
+    oracle_batch b = { .nseq = o->seqs,
+                       .len = len,
+                       .tokens = tokens,
+                       .targets = targets,
+                       .mask = mask,
+                       .count = count,
+                       .sequence = sequence,
+                       .seed = 99,
+                       .step = 3 };
     double *logits = micro ? NULL : (t->logits = take((size_t)total * (size_t)o->vocab));
-    t->loss += (o->gpt2 ? oracle_gpt2 : oracle_llama)(&t->c, (const double *const *)t->weights, t->grads, &b, logits);
+    t->loss += (o->gpt2 ? oracle_gpt2 : oracle_llama)(&t->c, (const double *const *)t->weights, t->grads, &b,
+                                                      logits);
     free(tokens), free(targets), free(sequence), free(mask);
 }
 
 static void tell(truth *t, const run_options *o, bool float_weights) {
-    *t = (truth){ .c = { .layers = o->layers, .e = o->embd, .g = o->kv_heads, .r = o->heads / o->kv_heads, .d = o->head_dim, .f = o->ff,
-                         .v = o->vocab, .ctx = o->seq_len + 1, .tied = o->tied, .eps = 1e-5f, .scale = 1 / sqrtf((float)o->head_dim),
-                         .dropout = o->dropout, .rope_pairs = o->gpt2 ? 0 : o->head_dim / 2, .rope_factor = 1 } };
+    *t = (truth){ .c = { .layers = o->layers,
+                         .e = o->embd,
+                         .g = o->kv_heads,
+                         .r = o->heads / o->kv_heads,
+                         .d = o->head_dim,
+                         .f = o->ff,
+                         .v = o->vocab,
+                         .ctx = o->seq_len + 1,
+                         .tied = o->tied,
+                         .eps = 1e-5f,
+                         .scale = 1 / sqrtf((float)o->head_dim),
+                         .dropout = o->dropout,
+                         .rope_pairs = o->gpt2 ? 0 : o->head_dim / 2,
+                         .rope_factor = 1 } };
     t->freq = take((size_t)o->head_dim);
     for (int i = 0; i < o->head_dim / 2; i++) t->freq[i] = run_weight(o, "rope_freqs", -1, i);
     t->c.rope_freq = t->freq;
@@ -57,7 +77,9 @@ static void tell(truth *t, const run_options *o, bool float_weights) {
         int layer;
         const char *role = oracle_slot_role(s, &layer);
         bool bias = strchr(role, '.') != NULL;
-        if ((!o->gpt2 && (bias || !strcmp(role, "pos_embed"))) || (o->gpt2 && !strcmp(role, "gate")) || (o->tied && !strcmp(role, "head"))) continue;
+        if ((!o->gpt2 && (bias || !strcmp(role, "pos_embed"))) || (o->gpt2 && !strcmp(role, "gate")) ||
+            (o->tied && !strcmp(role, "head")))
+            continue;
         int64_t n = oracle_slot_size(&t->c, s);
         t->weights[s] = take((size_t)n), t->grads[s] = take((size_t)n);
         for (int64_t i = 0; i < n; i++) {
@@ -74,7 +96,8 @@ static void forget(truth *t) {
 }
 
 /* Largest difference of n numbers over the largest true one; the program's rows of `cols` may be padded. */
-static double distance(const double *want, const double *got, int64_t rows, int64_t cols, int64_t got_cols, double scale) {
+static double distance(const double *want, const double *got, int64_t rows, int64_t cols, int64_t got_cols,
+                       double scale) {
     double diff = 0;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c++) {
@@ -108,13 +131,15 @@ static void agree(const run_options *o, double tolerance) {
         snprintf(name, sizeof name, layer < 0 ? "grad.%s" : "grad.%s.%d", role, layer);
         const double *got = run_get(&r, name, NULL);
         if (!got) fail_msg("%s is missing", name);
-        /* without rope the key bias has gradient zero (softmax sees no shift): measured on the query bias's scale */
+        /* without rope the key bias has gradient zero (softmax sees no shift): measured on the query bias's
+         * scale */
         double scale = 1e-30;
         if (!strcmp(role, "k.b"))
             for (int64_t i = 0; i < oracle_slot_size(&t.c, oracle_slot("q.b", layer)); i++)
                 scale = fmax(scale, fabs(t.grads[oracle_slot("q.b", layer)][i]));
         d = distance(t.grads[s], got, 1, oracle_slot_size(&t.c, s), 0, scale);
-        if (!(d <= tolerance)) fail_msg("%s: %s differs by %g (gpt2 %d tied %d)", how, name, d, o->gpt2, o->tied);
+        if (!(d <= tolerance))
+            fail_msg("%s: %s differs by %g (gpt2 %d tied %d)", how, name, d, o->gpt2, o->tied);
         compared++;
     }
     assert_true(compared >= 2 + o->layers * 9);

@@ -121,5 +121,6 @@ void tk_buf_free(tk_buf *b) {
 }
 
 tk_status tk_buf_check(const tk_buf *b) {
-    return b->failed ? TK_FAIL(TK_E_NOMEM, "out of memory\na buffer of %zu bytes could not grow", b->len) : TK_OK;
+    return b->failed ? TK_FAIL(TK_E_NOMEM, "out of memory\na buffer of %zu bytes could not grow", b->len)
+                     : TK_OK;
 }

@@ -11,10 +11,11 @@
 
 #include "tokamak.h"
 
-/* ---- errors (error.c) ---------------------------------------------------------------------------- */
+/* ---- errors (error.c) -------------------------------------------------------------------------------- */
 
 /* Fails with a message of up to three lines: what happened, why, what to do. Returns `code`.
- *     return TK_FAIL(TK_E_FORMAT, "%s: not a GGUF file\nit starts with %08x\ngive a .gguf file", path, magic); */
+ *     return TK_FAIL(TK_E_FORMAT, "%s: not a GGUF file\nit starts with %08x\ngive a .gguf file", path,
+ * magic); */
 #define TK_FAIL(code, ...) tk__failed((code), tk__fail((code), __FILE__, __LINE__, __VA_ARGS__))
 tk_status tk__fail(tk_status code, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
@@ -30,7 +31,7 @@ const char *tk__error_where(void); /* "file:line" of the last failure, for --ver
 int tk__exit_code(tk_status s);
 const char *tk__status_name(tk_status s);
 
-/* ---- checked sizes: every product or sum of numbers that a file or request gave ------------------- */
+/* ---- checked sizes: every product or sum of numbers that a file or request gave ---------------------- */
 
 /* false on overflow; *out is then undefined */
 static inline bool tk_mul(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
@@ -42,7 +43,7 @@ static inline int64_t tk_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b
 #define TK_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define TK_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* ---- arena: everything that lives as long as its owner (arena.c) ---------------------------------- */
+/* ---- arena: everything that lives as long as its owner (arena.c) ------------------------------------- */
 
 typedef struct tk_arena {
     struct tk_arena_block *head;
@@ -55,7 +56,7 @@ char *tk_arena_strndup(tk_arena *a, const char *s, size_t n);
 char *tk_arena_printf(tk_arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void tk_arena_free(tk_arena *a);
 
-/* ---- buf: bytes that grow (arena.c) ------------------------------------------------------------------- */
+/* ---- buf: bytes that grow (arena.c) ------------------------------------------------------------------ */
 
 typedef struct tk_buf {
     char *data; /* always NUL-terminated once non-NULL */
@@ -68,7 +69,7 @@ void tk_buf_printf(tk_buf *b, const char *fmt, ...) __attribute__((format(printf
 void tk_buf_free(tk_buf *b);
 tk_status tk_buf_check(const tk_buf *b); /* TK_E_NOMEM if an append failed */
 
-/* ---- files (file.c) ------------------------------------------------------------------------------------ */
+/* ---- files (file.c) ---------------------------------------------------------------------------------- */
 
 typedef struct tk_map {
     const uint8_t *data; /* read-only, private mapping; NULL when size is 0 */
@@ -103,15 +104,16 @@ typedef enum tk_dtype {
 } tk_dtype;
 
 typedef struct tk_format {
-    const char *name;           /* "q8_0" */
-    int block, group, bytes;    /* see above */
+    const char *name;        /* "q8_0" */
+    int block, group, bytes; /* see above */
     /* Row `row` of a [rows, cols] matrix at `m` -> dst[cols] float32. NULL: not a real-number format. */
     void (*unpack)(float *dst, const void *m, int64_t rows, int64_t cols, int64_t row);
     /* src[cols] float32 -> row `row`. NULL: cannot be written. Other rows of its group keep their bytes. */
     void (*pack)(void *m, const float *src, int64_t rows, int64_t cols, int64_t row);
 } tk_format;
 extern const tk_format tk_formats[TK_DTYPES];
-/* What formats.c and formats_packed.c define for the rows (those that a row's access leaves out do not exist) */
+/* What formats.c and formats_packed.c define for the rows (those that a row's access leaves out do not exist)
+ */
 #define TK_FORMAT(name, text, block, group, bytes, stem, access)                                             \
     void tk__unpack_##stem(float *dst, const void *m, int64_t rows, int64_t cols, int64_t row);              \
     void tk__pack_##stem(void *m, const float *src, int64_t rows, int64_t cols, int64_t row);
@@ -122,25 +124,45 @@ extern const tk_format tk_formats[TK_DTYPES];
 bool tk_format_size(tk_dtype t, int64_t rows, int64_t cols, size_t *bytes);
 tk_dtype tk_format_by_name(const char *name); /* TK_NODTYPE if unknown */
 
-static inline float tk_bits_f32(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
-static inline uint32_t tk_f32_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static inline float tk_bits_f32(uint32_t u) {
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static inline uint32_t tk_f32_bits(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
 static inline float tk_bf16_f32(uint16_t h) { return tk_bits_f32((uint32_t)h << 16); }
 uint16_t tk_f32_bf16(float f); /* round to nearest even, NaN kept quiet */
 float tk_f16_f32(uint16_t h);
 uint16_t tk_f32_f16(float f); /* round to nearest even, subnormals kept */
 /* Unaligned little-endian reads */
-static inline uint16_t tk_le16(const void *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-static inline uint32_t tk_le32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t tk_le64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+static inline uint16_t tk_le16(const void *p) {
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t tk_le32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t tk_le64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
 
-/* ---- random numbers: Philox4x32-10 (philox.c) ------------------------------------------------------- */
+/* ---- random numbers: Philox4x32-10 (philox.c) -------------------------------------------------------- */
 
 /* Counter based: the same (key, counter) gives the same four words on every machine. */
 void tk_philox(uint32_t out[4], uint64_t key, const uint32_t counter[4]);
 /* A float in [0, 1) from 24 bits of one word */
 static inline float tk_uniform(uint32_t word) { return (float)(word >> 8) * 0x1p-24f; }
 
-/* ---- thread pool (pool.c) ------------------------------------------------------------------------------ */
+/* ---- thread pool (pool.c) ---------------------------------------------------------------------------- */
 
 /* n threads, the caller being thread 0. Workers are pinned when `pin` and there are enough CPUs; they
  * spin for a while between jobs and inside barriers, then sleep. */
@@ -158,12 +180,12 @@ static inline void tk_split(int64_t n, int64_t grain, int ith, int nth, int64_t 
     *from = TK_MIN(a, n), *to = TK_MIN(b, n);
 }
 
-/* ---- machine (machine.c) ------------------------------------------------------------------------------- */
+/* ---- machine (machine.c) ----------------------------------------------------------------------------- */
 
-double tk_now(void);        /* monotonic seconds */
-int tk_cpu_count(void);     /* CPUs this process may use */
+double tk_now(void);           /* monotonic seconds */
+int tk_cpu_count(void);        /* CPUs this process may use */
 size_t tk_mem_available(void); /* bytes free for use now (MemAvailable, cgroup limit honoured) */
-size_t tk_mem_peak(void);   /* VmHWM of this process, bytes */
+size_t tk_mem_peak(void);      /* VmHWM of this process, bytes */
 
 /* CPU features that kernels ask for; a row of kernels.def names the bits it needs. */
 enum {

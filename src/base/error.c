@@ -7,7 +7,10 @@
 static _Thread_local char message[2048] = "no error\n\n";
 static _Thread_local char where[128] = "";
 
-static const struct { const char *name; int exit_code; } statuses[] = {
+static const struct {
+    const char *name;
+    int exit_code;
+} statuses[] = {
 #define X(name, exit_code, meaning) { #name, exit_code },
     TK_STATUS_LIST(X)
 #undef X

@@ -15,8 +15,9 @@ static tk_status fail_errno(const char *verb, const char *path) {
     tk_status code = e == ENOENT || e == ENOTDIR ? TK_E_NOTFOUND : e == ENOMEM ? TK_E_NOMEM : TK_E_IO;
     const char *advice = e == ENOENT   ? "check the name"
                          : e == ENOSPC ? "free some space on that file system"
-                         : e == EACCES || e == EROFS || e == EPERM ? "check the permissions of the file and its folder"
-                                                                   : "see the system's log";
+                         : e == EACCES || e == EROFS || e == EPERM
+                             ? "check the permissions of the file and its folder"
+                             : "see the system's log";
     return TK_FAIL(code, "cannot %s %s\n%s\n%s", verb, path, strerror(e), advice);
 }
 
@@ -26,9 +27,11 @@ static tk_status open_regular(const char *path, int *fd, size_t *size) {
     if (*fd < 0) return fail_errno("open", path);
     struct stat st;
     tk_status s = TK_OK;
-    if (fstat(*fd, &st)) s = fail_errno("stat", path);
+    if (fstat(*fd, &st))
+        s = fail_errno("stat", path);
     else if (!S_ISREG(st.st_mode))
-        s = TK_FAIL(TK_E_USAGE, "cannot read %s\nit is %s, not a file", path, S_ISDIR(st.st_mode) ? "a folder" : "a device or pipe");
+        s = TK_FAIL(TK_E_USAGE, "cannot read %s\nit is %s, not a file", path,
+                    S_ISDIR(st.st_mode) ? "a folder" : "a device or pipe");
     if (s != TK_OK) {
         close(*fd);
         return s;
@@ -52,8 +55,10 @@ tk_status tk_map_open(tk_map *m, const char *path) {
     static const char lfs[] = "version https://git-lfs";
     if (size >= sizeof lfs - 1 && !memcmp(p, lfs, sizeof lfs - 1)) {
         munmap(p, size);
-        return TK_FAIL(TK_E_FORMAT, "%s holds no data\nit is a Git-LFS pointer: the real file was never fetched\n"
-                       "run `git lfs pull` in its repository, or download the file itself", path);
+        return TK_FAIL(TK_E_FORMAT,
+                       "%s holds no data\nit is a Git-LFS pointer: the real file was never fetched\n"
+                       "run `git lfs pull` in its repository, or download the file itself",
+                       path);
     }
     char *copy = strdup(path);
     if (!copy) {
@@ -163,8 +168,10 @@ tk_status tk_mkdirs(const char *path) {
         if (*c != '/' && *c) continue;
         char keep = *c;
         *c = 0;
-        if (mkdir(p, 0755) && errno != EEXIST) s = fail_errno("create folder", p);
-        else if (!tk_file_is_dir(p)) s = TK_FAIL(TK_E_IO, "cannot create folder %s\nsomething else has that name", p);
+        if (mkdir(p, 0755) && errno != EEXIST)
+            s = fail_errno("create folder", p);
+        else if (!tk_file_is_dir(p))
+            s = TK_FAIL(TK_E_IO, "cannot create folder %s\nsomething else has that name", p);
         *c = keep;
         if (!keep) break;
     }

@@ -50,7 +50,8 @@ static size_t number_file(const char *path) {
 
 size_t tk_mem_available(void) {
     size_t mem = kb_line("/proc/meminfo", "MemAvailable");
-    size_t limit = number_file("/sys/fs/cgroup/memory.max"), used = number_file("/sys/fs/cgroup/memory.current");
+    size_t limit = number_file("/sys/fs/cgroup/memory.max"),
+           used = number_file("/sys/fs/cgroup/memory.current");
     if (limit != SIZE_MAX && used != SIZE_MAX) mem = TK_MIN(mem, limit > used ? limit - used : 0);
     return mem;
 }
@@ -82,7 +83,10 @@ static unsigned detect(void) { return 0; }
 #endif
 
 unsigned tk_cpu_features(void) {
-    static const struct { const char *tier; unsigned keep; } tiers[] = {
+    static const struct {
+        const char *tier;
+        unsigned keep;
+    } tiers[] = {
         { "plain", 0 },
         { "avx2", TK_CPU_AVX2 },
         { "avx512", TK_CPU_AVX2 | TK_CPU_AVX512 | TK_CPU_BF16 },

@@ -13,8 +13,8 @@
 
 #include "base/base.h"
 
-/* Pauses before sleeping: about 0.5 ms, longer than any gap inside a step. With more threads than CPUs whoever
- * spins keeps the awaited thread from running, so it soon gives way. */
+/* Pauses before sleeping: about 0.5 ms, longer than any gap inside a step. With more threads than CPUs
+ * whoever spins keeps the awaited thread from running, so it soon gives way. */
 enum { SPIN = 20000, SPIN_CROWDED = 100 };
 
 #if defined(__x86_64__)
@@ -44,8 +44,12 @@ struct tk_pool {
     worker *workers;
 };
 
-static void futex_wait(atomic_uint *word, unsigned seen) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0); }
-static void futex_wake(atomic_uint *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1 << 30, NULL, NULL, 0); }
+static void futex_wait(atomic_uint *word, unsigned seen) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+static void futex_wake(atomic_uint *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1 << 30, NULL, NULL, 0);
+}
 
 /* Spins until *word != seen. */
 static unsigned spin_until_moved(const tk_pool *p, atomic_uint *word, unsigned seen) {
@@ -63,7 +67,9 @@ static void *work(void *arg) {
     unsigned seen = 0;
     for (;;) {
         unsigned v = seen;
-        for (unsigned i = 0; i < p->spin && (v = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen; i++) relax();
+        for (unsigned i = 0;
+             i < p->spin && (v = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen; i++)
+            relax();
         while (v == seen) {
             atomic_fetch_add(&p->sleepers, 1);
             futex_wait(&p->generation, seen);
@@ -91,7 +97,8 @@ static void pin_to(pthread_t t, int index) {
 
 tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
     *out = NULL;
-    if (threads < 1 || threads > 1024) return TK_FAIL(TK_E_USAGE, "cannot use %d threads\ngive a number from 1 to 1024", threads);
+    if (threads < 1 || threads > 1024)
+        return TK_FAIL(TK_E_USAGE, "cannot use %d threads\ngive a number from 1 to 1024", threads);
     tk_pool *p = aligned_alloc(64, tk_align(sizeof *p, 64));
     worker *w = aligned_alloc(64, sizeof *w * (size_t)threads);
     unsigned *b = aligned_alloc(64, (size_t)threads * 64);
@@ -100,7 +107,10 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
         return TK_FAIL(TK_E_NOMEM, "out of memory");
     }
     memset(p, 0, sizeof *p), memset(w, 0, sizeof *w * (size_t)threads), memset(b, 0, (size_t)threads * 64);
-    *p = (tk_pool){ .threads = threads, .started = 1, .workers = w, .barriers = b,
+    *p = (tk_pool){ .threads = threads,
+                    .started = 1,
+                    .workers = w,
+                    .barriers = b,
                     .spin = threads > tk_cpu_count() ? SPIN_CROWDED : SPIN };
     pin = pin && threads > 1 && threads <= tk_cpu_count();
     for (int i = 1; i < threads; i++) {
@@ -108,7 +118,8 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
         int e = pthread_create(&w[i].thread, NULL, work, &w[i]);
         if (e) {
             tk_pool_free(p);
-            return TK_FAIL(TK_E_NOMEM, "cannot start thread %d of %d\n%s\nuse fewer: --threads", i + 1, threads, strerror(e));
+            return TK_FAIL(TK_E_NOMEM, "cannot start thread %d of %d\n%s\nuse fewer: --threads", i + 1,
+                           threads, strerror(e));
         }
         p->started++;
         if (pin) pin_to(w[i].thread, i);

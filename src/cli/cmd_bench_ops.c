@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench ops: every kernel row that a model's step uses here, timed where it runs: inside one-layer programs of
- * SmolLM2-135M's and GPT-2's shapes, for each weight type, one token behind 512 others and 512 tokens at once. Limits
- * are measured in the same run: the fastest read of memory, and the products per second of the fastest row. */
+/* bench ops: every kernel row that a model's step uses here, timed where it runs: inside one-layer programs
+ * of SmolLM2-135M's and GPT-2's shapes, for each weight type, one token behind 512 others and 512 tokens at
+ * once. Limits are measured in the same run: the fastest read of memory, and the products per second of the
+ * fastest row. */
 #include <stdlib.h>
 
 #include "cli/cli.h"
@@ -30,14 +31,34 @@ typedef struct bench {
     bool record;
 } bench;
 
-static tk_dtype dtype_of(void *arg, const char *role, int layer) { return (void)role, (void)layer, ((bench *)arg)->weight; }
+static tk_dtype dtype_of(void *arg, const char *role, int layer) {
+    return (void)role, (void)layer, ((bench *)arg)->weight;
+}
 
 static tk_config shape(bool gpt2) {
-    tk_config c = { .arch = gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA, .name = "bench", .n_layer = 1, .n_embd = gpt2 ? 768 : 576,
-                    .n_head = gpt2 ? 12 : 9, .n_kv_head = gpt2 ? 12 : 3, .head_dim = 64, .n_ff = gpt2 ? 3072 : 1536, .n_vocab = 4096,
-                    .n_ctx = DEPTH + TOKENS, .norm = gpt2 ? TK_NORM_LAYER : TK_NORM_RMS, .norm_eps = 1e-5f,
-                    .act = gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU, .gated = !gpt2, .learned_pos = gpt2, .norm_bias = gpt2, .qkv_bias = gpt2,
-                    .o_bias = gpt2, .mlp_bias = gpt2, .attn_scale = 0.125f, .embed_scale = 1, .residual_scale = 1, .logit_scale = 1 };
+    tk_config c = { .arch = gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA,
+                    .name = "bench",
+                    .n_layer = 1,
+                    .n_embd = gpt2 ? 768 : 576,
+                    .n_head = gpt2 ? 12 : 9,
+                    .n_kv_head = gpt2 ? 12 : 3,
+                    .head_dim = 64,
+                    .n_ff = gpt2 ? 3072 : 1536,
+                    .n_vocab = 4096,
+                    .n_ctx = DEPTH + TOKENS,
+                    .norm = gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
+                    .norm_eps = 1e-5f,
+                    .act = gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU,
+                    .gated = !gpt2,
+                    .learned_pos = gpt2,
+                    .norm_bias = gpt2,
+                    .qkv_bias = gpt2,
+                    .o_bias = gpt2,
+                    .mlp_bias = gpt2,
+                    .attn_scale = 0.125f,
+                    .embed_scale = 1,
+                    .residual_scale = 1,
+                    .logit_scale = 1 };
     c.rope.dims = gpt2 ? 0 : 64;
     return c;
 }
@@ -73,7 +94,8 @@ static void note(void *arg, const tk_record *r, double seconds) {
     tk_exec_cost(b->e, r, &flops, &bytes);
     measured *m = NULL;
     for (int i = 0; i < b->n && !m; i++)
-        if (!strcmp(b->rows[i].kernel, name) && !strcmp(b->rows[i].weight, weight) && b->rows[i].tokens == b->tokens && b->rows[i].bytes == bytes)
+        if (!strcmp(b->rows[i].kernel, name) && !strcmp(b->rows[i].weight, weight) &&
+            b->rows[i].tokens == b->tokens && b->rows[i].bytes == bytes)
             m = &b->rows[i];
     if (!m && b->n < MAX_ROWS) {
         m = &b->rows[b->n++];
@@ -88,9 +110,16 @@ static void note(void *arg, const tk_record *r, double seconds) {
 static void steps(bench *b, int tokens, double seconds) {
     int32_t start[2] = { 0 }, past[1] = { 0 }, pages[(DEPTH + TOKENS) / PAGE];
     for (int i = 0; i < (int)TK_COUNT(pages); i++) pages[i] = (int)TK_COUNT(pages) - 1 - i;
-    tk_batch batch = { .seqs = 1, .start = start, .past = past, .pages = pages, .max_pages = (int)TK_COUNT(pages), .page_size = PAGE };
-    int32_t *ids = tk_exec_data(b->e, tk_find(&b->p, "tokens", -1)), *at = tk_exec_data(b->e, tk_find(&b->p, "positions", -1));
-    int32_t *slots = tk_exec_data(b->e, tk_find(&b->p, "slots", -1)), *picks = tk_exec_data(b->e, tk_find(&b->p, "picks", -1));
+    tk_batch batch = { .seqs = 1,
+                       .start = start,
+                       .past = past,
+                       .pages = pages,
+                       .max_pages = (int)TK_COUNT(pages),
+                       .page_size = PAGE };
+    int32_t *ids = tk_exec_data(b->e, tk_find(&b->p, "tokens", -1)),
+            *at = tk_exec_data(b->e, tk_find(&b->p, "positions", -1));
+    int32_t *slots = tk_exec_data(b->e, tk_find(&b->p, "slots", -1)),
+            *picks = tk_exec_data(b->e, tk_find(&b->p, "picks", -1));
     tk_exec_batch(b->e, &batch);
     double end = 0;
     for (int step = 0; step < 3 || tk_now() < end; step++) {
@@ -111,8 +140,16 @@ static void steps(bench *b, int tokens, double seconds) {
 static tk_status measure(bench *b, bool gpt2, tk_dtype weight, double seconds) {
     static const tk_mesh alone = { .axes = 0 };
     tk_config c = shape(gpt2);
-    tk_build build = { .config = &c, .serve = true, .kv = TK_F16, .rope_factor = 1, .tokens = TOKENS, .picks = 1,
-                       .pages = (DEPTH + TOKENS) / PAGE, .page_size = PAGE, .dtype = dtype_of, .arg = b };
+    tk_build build = { .config = &c,
+                       .serve = true,
+                       .kv = TK_F16,
+                       .rope_factor = 1,
+                       .tokens = TOKENS,
+                       .picks = 1,
+                       .pages = (DEPTH + TOKENS) / PAGE,
+                       .page_size = PAGE,
+                       .dtype = dtype_of,
+                       .arg = b };
     unsigned cpu = tk_cpu_features();
     b->weight = weight, b->tokens = 0, b->record = true;
     tk_prog_init(&b->p, TK_F32);
@@ -162,30 +199,42 @@ static tk_status report(bench *b, double read, bool as_json) {
     for (int i = 0; i < b->n; i++)
         if (!b->filter || strstr(b->rows[i].kernel, b->filter)) b->rows[kept++] = b->rows[i];
     if (!(b->n = kept))
-        return TK_FAIL(TK_E_NOTFOUND, "no kernel that runs here has '%s' in its name\nrows that other CPUs serve are not timed\n"
-                       "see `tokamak bench ops`", b->filter);
+        return TK_FAIL(
+            TK_E_NOTFOUND,
+            "no kernel that runs here has '%s' in its name\nrows that other CPUs serve are not timed\n"
+            "see `tokamak bench ops`",
+            b->filter);
     qsort(b->rows, (size_t)b->n, sizeof *b->rows, by_kernel);
     json_t *list = json_array();
     cli_table table = cli_table_new("OP|KERNEL|WEIGHT|>TOKENS|>TIME us|>GB/s|>GFLOP/s|>LIMIT");
     for (int i = 0; i < b->n; i++) {
         const measured *m = &b->rows[i];
-        double t = m->seconds[m->samples / 2], limit = TK_MAX(m->bytes / read, m->flops / TK_MAX(most, 1)) / t;
-        bool largest = i + 1 == b->n || by_setting(m, m + 1); /* people see the largest shape of each, programs all */
+        double t = m->seconds[m->samples / 2],
+               limit = TK_MAX(m->bytes / read, m->flops / TK_MAX(most, 1)) / t;
+        bool largest =
+            i + 1 == b->n || by_setting(m, m + 1); /* people see the largest shape of each, programs all */
         if (largest) {
-            cli_cell(&table, "%s", m->op), cli_cell(&table, "%s", m->kernel), cli_cell(&table, "%s", m->weight), cli_cell(&table, "%d", m->tokens);
-            cli_cell(&table, "%.1f", t * 1e6), cli_cell(&table, "%.1f", m->bytes / t / 1e9), cli_cell(&table, "%.1f", m->flops / t / 1e9);
+            cli_cell(&table, "%s", m->op), cli_cell(&table, "%s", m->kernel),
+                cli_cell(&table, "%s", m->weight), cli_cell(&table, "%d", m->tokens);
+            cli_cell(&table, "%.1f", t * 1e6), cli_cell(&table, "%.1f", m->bytes / t / 1e9),
+                cli_cell(&table, "%.1f", m->flops / t / 1e9);
             cli_cell(&table, "%.0f %%", 100 * limit);
         }
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:i}", "op", m->op, "kernel", m->kernel, "weight",
-                                              m->weight, "tokens", m->tokens, "us", t * 1e6, "us_min", m->seconds[0] * 1e6, "gb_s",
-                                              m->bytes / t / 1e9, "gflop_s", m->flops / t / 1e9, "share_of_limit", limit, "samples", m->samples));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:i}", "op",
+                                              m->op, "kernel", m->kernel, "weight", m->weight, "tokens",
+                                              m->tokens, "us", t * 1e6, "us_min", m->seconds[0] * 1e6, "gb_s",
+                                              m->bytes / t / 1e9, "gflop_s", m->flops / t / 1e9,
+                                              "share_of_limit", limit, "samples", m->samples));
     }
     if (as_json) {
         tk_buf_free(&table.cells);
-        return cli_print_json(json_pack("{s:f, s:f, s:i, s:o}", "read_gb_s", read / 1e9, "best_product_gflop_s", most / 1e9, "threads", b->threads, "rows", list));
+        return cli_print_json(json_pack("{s:f, s:f, s:i, s:o}", "read_gb_s", read / 1e9,
+                                        "best_product_gflop_s", most / 1e9, "threads", b->threads, "rows",
+                                        list));
     }
     json_decref(list);
-    printf("limits: memory read %.1f GB/s, best product %.0f GFLOP/s, %d threads; small operands stay in caches and may pass the first\n",
+    printf("limits: memory read %.1f GB/s, best product %.0f GFLOP/s, %d threads; small operands stay in "
+           "caches and may pass the first\n",
            read / 1e9, most / 1e9, b->threads);
     return cli_table_print(&table);
 }

@@ -20,11 +20,16 @@ static void close_plan(opened *o) {
 static tk_status open_plan(const cli_args *a, opened *o) {
     char *path;
     *o = (opened){ 0 };
-    tk_engine_options e = { .plan_only = true, .ctx = cli_int(a, "--ctx"), .threads = (int)cli_int(a, "--threads"),
-                            .seqs = (int)cli_int(a, "--sequences"), .chunk = (int)cli_int(a, "--chunk") };
+    tk_engine_options e = { .plan_only = true,
+                            .ctx = cli_int(a, "--ctx"),
+                            .threads = (int)cli_int(a, "--threads"),
+                            .seqs = (int)cli_int(a, "--sequences"),
+                            .chunk = (int)cli_int(a, "--chunk") };
     const char *kv = cli_string(a, "--kv-type"), *device = cli_string(a, "--device");
     if (device && strcmp(device, "cpu"))
-        return TK_FAIL(TK_E_UNSUPPORTED, "device '%s' is not here\nthis build computes on the CPU only\nuse --device cpu", device);
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "device '%s' is not here\nthis build computes on the CPU only\nuse --device cpu",
+                       device);
     if (kv && *kv && *kv != '(') e.kv = tk_format_by_name(kv), e.kv_set = true;
     TK_TRY(cli_model(a->pos[0], &path));
     tk_status s = tk_modelfile_open(&o->file, path, NULL);
@@ -67,20 +72,26 @@ tk_status cmd_plan(const cli_args *a) {
     const tk_record *peak = peak_record(p, &peak_bytes);
     const char *peak_op = peak ? tk_op_info(peak->op)->name : "none";
     int layers = tk_modelfile_config(o.file)->n_layer;
-    const struct { const char *key, *what; size_t bytes; } rows[] = {
+    const struct {
+        const char *key, *what;
+        size_t bytes;
+    } rows[] = {
         { "weights", "packed for the kernels, or converted", i->weights },
         { "mapped", "read where the file has them, in its own pages", i->mapped },
         { "state", "KV cache, as it fills", i->state },
         { "io", "tokens, positions, logits", i->io },
         { "work", "everything within a step", i->work },
     };
-    json_t *json = json_pack("{s:I, s:i, s:s, s:i, s:I, s:s, s:I, s:I}", "ctx", (json_int_t)i->ctx, "sequences", i->seqs, "kv_type",
-                             tk_formats[i->kv].name, "threads", i->threads, "live_bound", (json_int_t)p->live_bound, "peak_op", peak_op,
-                             "total", (json_int_t)all, "state_per_layer", (json_int_t)(i->state / (size_t)TK_MAX(layers, 1)));
+    json_t *json =
+        json_pack("{s:I, s:i, s:s, s:i, s:I, s:s, s:I, s:I}", "ctx", (json_int_t)i->ctx, "sequences", i->seqs,
+                  "kv_type", tk_formats[i->kv].name, "threads", i->threads, "live_bound",
+                  (json_int_t)p->live_bound, "peak_op", peak_op, "total", (json_int_t)all, "state_per_layer",
+                  (json_int_t)(i->state / (size_t)TK_MAX(layers, 1)));
     cli_table table = cli_table_new("ARENA|>BYTES|WHAT");
     for (size_t k = 0; k < TK_COUNT(rows); k++) {
         json_object_set_new(json, rows[k].key, json_integer((json_int_t)rows[k].bytes));
-        cli_cell(&table, "%s", rows[k].key), cli_cell(&table, "%s", cli_bytes((double)rows[k].bytes)), cli_cell(&table, "%s", rows[k].what);
+        cli_cell(&table, "%s", rows[k].key), cli_cell(&table, "%s", cli_bytes((double)rows[k].bytes)),
+            cli_cell(&table, "%s", rows[k].what);
     }
     cli_cell(&table, "total"), cli_cell(&table, "%s", cli_bytes((double)all));
     cli_cell(&table, "%s is free now", cli_bytes((double)free_now));
@@ -91,18 +102,23 @@ tk_status cmd_plan(const cli_args *a) {
     } else {
         json_decref(json);
         s = cli_table_print(&table);
-        printf("context %lld x %d, KV cache %s: %s a layer; work is %.3f of the least possible, its top at op %s\n", (long long)i->ctx,
-               i->seqs, tk_formats[i->kv].name, cli_bytes((double)(i->state / (size_t)TK_MAX(layers, 1))),
+        printf("context %lld x %d, KV cache %s: %s a layer; work is %.3f of the least possible, its top at "
+               "op %s\n",
+               (long long)i->ctx, i->seqs, tk_formats[i->kv].name,
+               cli_bytes((double)(i->state / (size_t)TK_MAX(layers, 1))),
                (double)i->work / (double)TK_MAX(p->live_bound, (size_t)1), peak_op);
     }
     close_plan(&o);
     return s;
 }
 
-/* ---- explain --------------------------------------------------------------------------------------------- */
+/* ---- explain ----------------------------------------------------------------------------------------- */
 
 static const char *tier_of(unsigned needs) {
-    return needs & TK_CPU_AMX ? "amx" : needs & TK_CPU_AVX512 ? "avx512" : needs & TK_CPU_AVX2 ? "avx2" : "plain C";
+    return needs & TK_CPU_AMX      ? "amx"
+           : needs & TK_CPU_AVX512 ? "avx512"
+           : needs & TK_CPU_AVX2   ? "avx2"
+                                   : "plain C";
 }
 
 /* Why this kernel: the tier that serves it, and the better rows that the CPU or the types rule out. */
@@ -117,17 +133,23 @@ static void reason(const tk_record *r, char *out, size_t cap) {
     }
     const tk_kernel_row *row = &tk_kernels[r->kernel];
     for (int k = tk_nkernels - 1; k > r->kernel; k--)
-        if (tk_kernels[k].op == r->op && tk_kernels[k].weight == row->weight && tk_kernels[k].act == row->act && (tk_kernels[k].needs & ~tk_cpu_features())) {
-            snprintf(out, cap, "%s; %s would need %s", tier_of(row->needs), tk_kernels[k].name, tier_of(tk_kernels[k].needs));
+        if (tk_kernels[k].op == r->op && tk_kernels[k].weight == row->weight &&
+            tk_kernels[k].act == row->act && (tk_kernels[k].needs & ~tk_cpu_features())) {
+            snprintf(out, cap, "%s; %s would need %s", tier_of(row->needs), tk_kernels[k].name,
+                     tier_of(tk_kernels[k].needs));
             return;
         }
     snprintf(out, cap, "%s: the best row that serves it", tier_of(row->needs));
 }
 
 static bool alike(const tk_program *p, const tk_record *a, const tk_record *b) {
-    if (a->op != b->op || a->adj != b->adj || a->kernel != b->kernel || a->phase != b->phase || a->nin != b->nin) return false;
+    if (a->op != b->op || a->adj != b->adj || a->kernel != b->kernel || a->phase != b->phase ||
+        a->nin != b->nin)
+        return false;
     for (int i = 0; i < a->nin + a->nout; i++)
-        if (p->values[a->arg[i]].dtype != p->values[b->arg[i]].dtype || strcmp(p->values[a->arg[i]].dim, p->values[b->arg[i]].dim)) return false;
+        if (p->values[a->arg[i]].dtype != p->values[b->arg[i]].dtype ||
+            strcmp(p->values[a->arg[i]].dim, p->values[b->arg[i]].dim))
+            return false;
     return true;
 }
 
@@ -136,7 +158,8 @@ static void types_of(const tk_program *p, const tk_record *r, char *out, size_t 
     for (int i = 0; i < r->nin + r->nout && at < cap; i++) {
         const tk_value *v = &p->values[r->arg[i]];
         const char *before = i == 0 ? "" : i == r->nin ? " -> " : ", ";
-        at += (size_t)snprintf(out + at, cap - at, "%s%s %s", before, v->dim[0] ? v->dim : "1", tk_formats[v->dtype].name);
+        at += (size_t)snprintf(out + at, cap - at, "%s%s %s", before, v->dim[0] ? v->dim : "1",
+                               tk_formats[v->dtype].name);
     }
 }
 
@@ -174,10 +197,12 @@ tk_status cmd_explain(const cli_args *a) {
         reason(r, why, sizeof why);
         types_of(p, r, types, sizeof types);
         const char *kernel = r->kernel >= 0 ? tk_kernels[r->kernel].fn_name[r->adj] : "-";
-        cli_cell(&table, "%s", phases[r->phase]), cli_cell(&table, "%d", times), cli_cell(&table, "%s", tk_op_info(r->op)->name);
+        cli_cell(&table, "%s", phases[r->phase]), cli_cell(&table, "%d", times),
+            cli_cell(&table, "%s", tk_op_info(r->op)->name);
         cli_cell(&table, "%s", kernel), cli_cell(&table, "%s", why), cli_cell(&table, "%s", types);
-        json_array_append_new(json, json_pack("{s:s, s:i, s:s, s:s, s:s, s:s}", "phase", phases[r->phase], "times", times, "op",
-                                              tk_op_info(r->op)->name, "kernel", kernel, "why", why, "operands", types));
+        json_array_append_new(json, json_pack("{s:s, s:i, s:s, s:s, s:s, s:s}", "phase", phases[r->phase],
+                                              "times", times, "op", tk_op_info(r->op)->name, "kernel", kernel,
+                                              "why", why, "operands", types));
     }
     tk_status s;
     if (cli_flag(a, "--json")) {
@@ -188,7 +213,8 @@ tk_status cmd_explain(const cli_args *a) {
         s = cli_table_print(&table);
         int merged = 0;
         for (int k = 0; k < TK_OPS; k++) merged += p->counts.merged[k];
-        printf("%d records; %d computed once instead of again, %d windows fused\n", p->nrecords, merged, p->counts.fused);
+        printf("%d records; %d computed once instead of again, %d windows fused\n", p->nrecords, merged,
+               p->counts.fused);
     }
     close_plan(&o);
     return s;

@@ -15,7 +15,8 @@ typedef struct choice {
 
 static bool is_real(int dtype) { return dtype == TK_F32 || dtype == TK_F64; }
 
-/* The operand that the `weight` column speaks of: the first weight of two dims or more, or KV cache; -1 none. */
+/* The operand that the `weight` column speaks of: the first weight of two dims or more, or KV cache; -1 none.
+ */
 static int weight_operand(const tk_program *p, const tk_record *r) {
     for (int i = 0; i < r->nin; i++) {
         const tk_value *v = &p->values[r->arg[i]];
@@ -24,14 +25,14 @@ static int weight_operand(const tk_program *p, const tk_record *r) {
     return -1;
 }
 
-static bool is_activation(const tk_value *v) {
-    return v->kind == TK_ACTIVATION && v->dtype != TK_I32;
-}
+static bool is_activation(const tk_value *v) { return v->kind == TK_ACTIVATION && v->dtype != TK_I32; }
 
 /* The last row of `op` that turns `from` into `to`, or -1. */
 static int conversion_row(const choice *c, int op, tk_dtype from, tk_dtype to) {
     for (int k = tk_nkernels - 1; k >= 0; k--)
-        if (tk_kernels[k].op == op && !(tk_kernels[k].needs & ~c->cpu) && tk_kernels[k].act == from && tk_kernels[k].out == to) return k;
+        if (tk_kernels[k].op == op && !(tk_kernels[k].needs & ~c->cpu) && tk_kernels[k].act == from &&
+            tk_kernels[k].out == to)
+            return k;
     return -1;
 }
 
@@ -44,7 +45,9 @@ static bool fits(const choice *c, const tk_record *r, const tk_kernel_row *row, 
         const tk_value *v = &p->values[r->arg[i]];
         if (i == w) {
             if (row->weight == TK_NODTYPE || row->weight == v->dtype) continue;
-            if (!convert || v->kind != TK_WEIGHT || conversion_row(c, TK_OP_pack, (tk_dtype)v->dtype, row->weight) < 0) return false;
+            if (!convert || v->kind != TK_WEIGHT ||
+                conversion_row(c, TK_OP_pack, (tk_dtype)v->dtype, row->weight) < 0)
+                return false;
         } else if (is_activation(v) && row->act != TK_NODTYPE && row->act != v->dtype) {
             if (!convert || conversion_row(c, TK_OP_quant, (tk_dtype)v->dtype, row->act) < 0) return false;
         } else if (v->kind == TK_WEIGHT && v->dtype != TK_F32) {
@@ -84,7 +87,8 @@ static void choose_record(choice *c, tk_record r) {
             const tk_value v = p->values[r.arg[i]];
             if (i == w && row->weight != TK_NODTYPE && row->weight != v.dtype) {
                 tk_id *packed = &c->packed[r.arg[i]];
-                if (*packed < 0 || p->values[*packed].dtype != row->weight) *packed = convert_to(c, &r, TK_OP_pack, r.arg[i], row->weight);
+                if (*packed < 0 || p->values[*packed].dtype != row->weight)
+                    *packed = convert_to(c, &r, TK_OP_pack, r.arg[i], row->weight);
                 r.arg[i] = *packed;
             } else if (i != w && is_activation(&v) && row->act != TK_NODTYPE && row->act != v.dtype) {
                 r.arg[i] = convert_to(c, &r, TK_OP_quant, r.arg[i], row->act);
@@ -109,7 +113,9 @@ tk_status tk_choose(tk_program *p, unsigned cpu, bool reference) {
         if (p->real == TK_F64 && p->values[i].kind == TK_WEIGHT && !is_real(p->values[i].dtype))
             return TK_FAIL(TK_E_INTERNAL, "the program is wrong: a double program needs float weights");
     if (reference || p->real == TK_F64) return TK_OK; /* kernel is -1 everywhere already */
-    choice c = { .p = p, .cpu = cpu, .nvalues = p->nvalues, .packed = malloc(sizeof(tk_id) * (size_t)p->nvalues) };
+    choice c = {
+        .p = p, .cpu = cpu, .nvalues = p->nvalues, .packed = malloc(sizeof(tk_id) * (size_t)p->nvalues)
+    };
     if (!c.packed) return TK_FAIL(TK_E_NOMEM, "out of memory");
     for (int i = 0; i < p->nvalues; i++) c.packed[i] = -1;
     tk_record *old = p->records;

@@ -10,7 +10,7 @@
 #include "base/base.h"
 #include "ops/ops.h"
 
-#define TK_AXES 4     /* mesh axes: a value is cut, whole or partial along each */
+#define TK_AXES 4 /* mesh axes: a value is cut, whole or partial along each */
 #define TK_MAX_DIMS 6
 #define TK_MAX_ADJOINTS 3
 
@@ -22,7 +22,7 @@ typedef enum tk_op {
 } tk_op;
 enum { TK_KEEP = 1, TK_STATE = 2, TK_COMM = 4, TK_PASS = 8 };
 
-/* ---- signatures: the parsed text of ops.def (sig.c) --------------------------------------------------- */
+/* ---- signatures: the parsed text of ops.def (sig.c) -------------------------------------------------- */
 
 typedef enum tk_merge { TK_SUM, TK_MAX_MERGE, TK_LSE } tk_merge;
 
@@ -41,13 +41,15 @@ typedef struct tk_opinfo {
     const char *name;
     tk_sig sig[1 + TK_MAX_ADJOINTS]; /* [0] forward, [i] adjoint i */
     int adjoints, aliases;
-    struct { char to[6], from[6]; } alias[2]; /* dx=dz */
+    struct {
+        char to[6], from[6];
+    } alias[2]; /* dx=dz */
     double flops;
     unsigned flags;
 } tk_opinfo;
 const tk_opinfo *tk_op_info(int op);
 
-/* ---- values and records --------------------------------------------------------------------------------- */
+/* ---- values and records ------------------------------------------------------------------------------ */
 
 typedef int32_t tk_id; /* a value; -1 is none */
 
@@ -63,9 +65,9 @@ typedef enum tk_arena_id { TK_A_WEIGHTS, TK_A_STATE, TK_A_SAVED, TK_A_IO, TK_A_W
 typedef struct tk_value {
     char dim[TK_MAX_DIMS + 2]; /* letters, outermost first */
     uint8_t dtype, kind;
-    uint8_t split;        /* the first `split` dims count rows, the others make one row of the dtype's layout */
-    bool output;          /* read from outside after the step */
-    bool mapped;          /* a weight whose bytes lie in somebody else's memory: none in the arena */
+    uint8_t split; /* the first `split` dims count rows, the others make one row of the dtype's layout */
+    bool output;   /* read from outside after the step */
+    bool mapped;   /* a weight whose bytes lie in somebody else's memory: none in the arena */
     int8_t cut[TK_AXES];
     tk_id store;          /* the first version of this storage; itself for most */
     tk_id like;           /* accumulators: the optimizer state whose cut they take at the update; else -1 */
@@ -81,8 +83,8 @@ enum { TK_P_LOAD, TK_P_CHANGED, TK_P_FORWARD, TK_P_BACKWARD, TK_P_UPDATE, TK_PHA
 typedef struct tk_record {
     uint8_t op, adj; /* adj 0: the op itself, i: its adjoint i */
     uint8_t when, phase, nin, nout;
-    int16_t layer;   /* -1: outside layers */
-    int16_t kernel;  /* row of kernels.def, -1: the reference */
+    int16_t layer;  /* -1: outside layers */
+    int16_t kernel; /* row of kernels.def, -1: the reference */
     tk_id arg[TK_MAX_OPERANDS];
     tk_attr attr;
     int32_t clone_of; /* id of the original's first output when this is a recomputed clone, else -1 */
@@ -90,15 +92,22 @@ typedef struct tk_record {
 } tk_record;
 
 /* What the outside knows a value by: a role of the model and a layer (-1: none) */
-typedef struct tk_name { const char *role; int layer; tk_id id; } tk_name;
+typedef struct tk_name {
+    const char *role;
+    int layer;
+    tk_id id;
+} tk_name;
 
 typedef struct tk_axis {
     int size;
-    bool data;           /* tokens win: batch axis, cut at sequence borders */
-    bool sequence;       /* model axis with sequence parallelism: PARTIAL values with t resolve to a cut of t */
+    bool data;     /* tokens win: batch axis, cut at sequence borders */
+    bool sequence; /* model axis with sequence parallelism: PARTIAL values with t resolve to a cut of t */
     const char *letters; /* letters of weights and inputs that it cuts */
 } tk_axis;
-typedef struct tk_mesh { int axes; tk_axis axis[TK_AXES]; } tk_mesh;
+typedef struct tk_mesh {
+    int axes;
+    tk_axis axis[TK_AXES];
+} tk_mesh;
 
 typedef struct tk_counts { /* what the passes did, for golden tests and `explain` */
     int allreduce[3], allgather[3], reducescatter[3]; /* by direction */
@@ -109,14 +118,17 @@ typedef struct tk_counts { /* what the passes did, for golden tests and `explain
 typedef struct tk_program {
     tk_arena arena;
     tk_status status;
-    tk_value *values; int nvalues, cap_values;
-    tk_record *records; int nrecords, cap_records;
-    tk_name *names; int nnames, cap_names;
+    tk_value *values;
+    int nvalues, cap_values;
+    tk_record *records;
+    int nrecords, cap_records;
+    tk_name *names;
+    int nnames, cap_names;
     int64_t size[128], N[128]; /* of each letter: size (padded), true size; 0: unknown */
     tk_mesh mesh;
-    tk_dtype real;  /* of activations, statistics, gradients: F32, or F64 for tests */
+    tk_dtype real;   /* of activations, statistics, gradients: F32, or F64 for tests */
     int layer, when; /* stamped on emitted records */
-    bool trainable; /* weights change: what depends on them alone runs in phase changed */
+    bool trainable;  /* weights change: what depends on them alone runs in phase changed */
     tk_counts counts;
     size_t arena_bytes[TK_ARENAS], live_bound; /* by plan; WORK includes SAVED */
     int plan_threads;
@@ -147,7 +159,9 @@ tk_record *tk__record(tk_program *p, tk_record r);
 void tk__prog_fail(tk_program *p, tk_status s);
 /* Runs of dims that the letters of a record bind; the string of dims by letter. False with an error when
  * there is no binding or more than one. Outputs take part when `outputs` (their dims are known). */
-typedef struct tk_binding { char run[26][TK_MAX_DIMS + 2]; } tk_binding;
+typedef struct tk_binding {
+    char run[26][TK_MAX_DIMS + 2];
+} tk_binding;
 tk_status tk__bind_letters(const tk_program *p, const tk_record *r, bool outputs, tk_binding *b);
 void tk__value_rows(const tk_program *p, const tk_value *v, int64_t *rows, int64_t *cols); /* local */
 int64_t tk__local(const tk_program *p, const tk_value *v, int dim); /* local size of a dim */
@@ -155,12 +169,14 @@ const tk_sig *tk__sig(const tk_record *r);
 /* {n, first, N} of every letter of r, at the planned sizes, for the rank at `at` (NULL: rank 0 everywhere) */
 void tk__record_dims(const tk_program *p, const tk_record *r, const int *at, tk_dim dim[26]);
 
-/* ---- passes ------------------------------------------------------------------------------------------------- */
+/* ---- passes ------------------------------------------------------------------------------------------ */
 
 /* Appends the backward of everything that `loss` (a scalar) depends on, sums gradients into accumulators
- * named "grad" beside each weight's role. recompute: layers >= 0 rerun their forward before their backward. */
+ * named "grad" beside each weight's role. recompute: layers >= 0 rerun their forward before their backward.
+ */
 tk_status tk_grad(tk_program *p, tk_id loss, bool recompute);
-/* Appends the update: sum of squares, AdamW (state "adam_m.ROLE", "adam_v.ROLE"; input "hyper" [h]), zeroing. */
+/* Appends the update: sum of squares, AdamW (state "adam_m.ROLE", "adam_v.ROLE"; input "hyper" [h]), zeroing.
+ */
 tk_status tk_update(tk_program *p);
 /* Cuts everything for the mesh and inserts the collectives. zero_axis: the mesh axis that also cuts optimizer
  * state (ZeRO-1), or -1. */
@@ -171,13 +187,13 @@ enum { TK_HOIST_MERGE = 1, TK_HOIST_PHASE = 2, TK_HOIST_ALL = 3 };
 tk_status tk_hoist(tk_program *p, int what);
 /* After hoist: windows of fusions.def that a kernel row serves become one record. */
 tk_status tk_fuse(tk_program *p, unsigned cpu);
-/* Gives every value its arena, offset and bytes. reuse: values whose lives do not meet share storage. SAVED is
- * the part of WORK that crosses from forward to backward; both lie in one block. */
+/* Gives every value its arena, offset and bytes. reuse: values whose lives do not meet share storage. SAVED
+ * is the part of WORK that crosses from forward to backward; both lie in one block. */
 tk_status tk_plan(tk_program *p, bool reuse, int threads);
 /* A readable listing, one record a line */
 void tk_dump(const tk_program *p, tk_buf *out);
 
-/* ---- kernels and execution ------------------------------------------------------------------------------ */
+/* ---- kernels and execution --------------------------------------------------------------------------- */
 
 typedef struct tk_kernel_row {
     const char *name; /* of the forward function */
@@ -212,8 +228,10 @@ void tk_exec_free(tk_exec *e);
 /* Points a weight at memory that somebody else owns (a mapped file) instead of the arena. Before LOAD. */
 void tk_exec_point(tk_exec *e, tk_id id, const void *data);
 void *tk_exec_data(tk_exec *e, tk_id id); /* address of a value */
-void tk_exec_drop(tk_exec *e, tk_id id);  /* gives a value's memory back to the system: nobody reads it again */
-/* Sets the number of tokens (letter t) and of picked rows (letter o) of the next runs: at most the planned size. */
+void tk_exec_drop(tk_exec *e,
+                  tk_id id); /* gives a value's memory back to the system: nobody reads it again */
+/* Sets the number of tokens (letter t) and of picked rows (letter o) of the next runs: at most the planned
+ * size. */
 void tk_exec_size(tk_exec *e, char letter, int64_t n);
 void tk_exec_batch(tk_exec *e, const tk_batch *b);
 void tk_exec_run(tk_exec *e, int phase);

@@ -7,9 +7,12 @@ static const char *const phases[] = { "load", "changed", "forward", "backward", 
 
 static void dump_value(const tk_program *p, tk_id id, tk_buf *out) {
     const tk_value *v = &p->values[id];
-    if (v->name >= 0 && p->names[v->name].layer >= 0) tk_buf_printf(out, "%s.%d", p->names[v->name].role, p->names[v->name].layer);
-    else if (v->name >= 0) tk_buf_puts(out, p->names[v->name].role);
-    else tk_buf_printf(out, "%%%d", id);
+    if (v->name >= 0 && p->names[v->name].layer >= 0)
+        tk_buf_printf(out, "%s.%d", p->names[v->name].role, p->names[v->name].layer);
+    else if (v->name >= 0)
+        tk_buf_puts(out, p->names[v->name].role);
+    else
+        tk_buf_printf(out, "%%%d", id);
     tk_buf_puts(out, ":");
     for (int d = 0; v->dim[d]; d++) {
         tk_buf_printf(out, "%c", v->dim[d]);
@@ -27,8 +30,10 @@ void tk_dump(const tk_program *p, tk_buf *out) {
             const tk_record *r = &p->records[i];
             if (r->phase != phase) continue;
             tk_buf_printf(out, "%-8s ", phases[phase]);
-            if (r->layer >= 0) tk_buf_printf(out, "L%-3d ", r->layer);
-            else tk_buf_puts(out, "     ");
+            if (r->layer >= 0)
+                tk_buf_printf(out, "L%-3d ", r->layer);
+            else
+                tk_buf_puts(out, "     ");
             tk_buf_puts(out, tk_op_info(r->op)->name);
             if (r->adj) tk_buf_printf(out, "'%d", r->adj);
             tk_buf_puts(out, "  ");
@@ -40,7 +45,8 @@ void tk_dump(const tk_program *p, tk_buf *out) {
                 if (k) tk_buf_puts(out, ", ");
                 dump_value(p, r->arg[k], out);
             }
-            if (tk_op_info(r->op)->flags & TK_COMM) tk_buf_printf(out, "  axes %d dim %d", r->attr.i[0], r->attr.i[1]);
+            if (tk_op_info(r->op)->flags & TK_COMM)
+                tk_buf_printf(out, "  axes %d dim %d", r->attr.i[0], r->attr.i[1]);
             tk_buf_printf(out, "  [%s]\n", r->kernel >= 0 ? tk_kernels[r->kernel].fn_name[r->adj] : "-");
         }
 }

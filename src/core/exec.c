@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bind and run. Bind writes every address and size once, into one block of arguments per thread; a step is then
- * a walk over function pointers. All threads walk together; they meet only where a step touches memory that a
- * step since the last meeting wrote (or writes what one reads), which is worked out here from addresses. */
+/* bind and run. Bind writes every address and size once, into one block of arguments per thread; a step is
+ * then a walk over function pointers. All threads walk together; they meet only where a step touches memory
+ * that a step since the last meeting wrote (or writes what one reads), which is worked out here from
+ * addresses. */
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -10,12 +11,16 @@
 #define MAX_VARYING 4
 
 typedef struct step {
-    tk_kernel *fn;   /* NULL: a collective */
+    tk_kernel *fn; /* NULL: a collective */
     int record;
-    bool sync;       /* meet before this step */
-    bool alone;      /* references run on thread 0 only */
-    int nvarying;    /* letters whose size follows t or o */
-    struct { int8_t letter; char by; int64_t planned; } varying[MAX_VARYING]; /* n at the planned size */
+    bool sync;    /* meet before this step */
+    bool alone;   /* references run on thread 0 only */
+    int nvarying; /* letters whose size follows t or o */
+    struct {
+        int8_t letter;
+        char by;
+        int64_t planned;
+    } varying[MAX_VARYING]; /* n at the planned size */
 } step;
 
 struct tk_exec {
@@ -29,13 +34,13 @@ struct tk_exec {
     const void **outside; /* by value: memory of somebody else, or NULL */
     step *steps;
     int first[TK_PHASES + 1], nsteps;
-    tk_args *args; /* [threads][nsteps] */
-    int64_t size[128]; /* current sizes of t and o */
+    tk_args *args;        /* [threads][nsteps] */
+    int64_t size[128];    /* current sizes of t and o */
     int64_t stamp, *seen; /* sizes changed at `stamp`; per thread: the stamp its arguments are at */
     bool bound;
 };
 
-/* ---- sizes ---------------------------------------------------------------------------------------------- */
+/* ---- sizes ------------------------------------------------------------------------------------------- */
 
 static int64_t first_index(const tk_program *p, const tk_value *v, int dim, const int *at) {
     int64_t first = 0, n = p->size[(unsigned char)v->dim[dim] & 127];
@@ -47,7 +52,9 @@ static int64_t first_index(const tk_program *p, const tk_value *v, int dim, cons
 void tk__record_dims(const tk_program *p, const tk_record *r, const int *at, tk_dim dim[26]) {
     memset(dim, 0, 26 * sizeof *dim);
     tk_binding b;
-    if ((tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice || tk__bind_letters(p, r, true, &b) != TK_OK) return;
+    if ((tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice ||
+        tk__bind_letters(p, r, true, &b) != TK_OK)
+        return;
     const tk_sig *sig = tk__sig(r);
     for (int i = 0; i < r->nin + r->nout; i++) {
         const tk_value *v = &p->values[r->arg[i]];
@@ -58,7 +65,8 @@ void tk__record_dims(const tk_program *p, const tk_record *r, const int *at, tk_
             out->n = 1, out->first = 0;
             for (int k = 0; k < run; k++) out->n *= tk__local(p, v, d + k);
             out->N = out->n;
-            if (run == 1) out->first = first_index(p, v, d, at), out->N = p->N[(unsigned char)v->dim[d] & 127];
+            if (run == 1)
+                out->first = first_index(p, v, d, at), out->N = p->N[(unsigned char)v->dim[d] & 127];
             d += run;
         }
     }
@@ -67,7 +75,9 @@ void tk__record_dims(const tk_program *p, const tk_record *r, const int *at, tk_
 /* Records how the letters of a step follow t and o. */
 static void find_varying(const tk_exec *e, const tk_record *r, const tk_dim *dim, step *s) {
     tk_binding b;
-    if ((tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice || tk__bind_letters(e->p, r, true, &b) != TK_OK) return;
+    if ((tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice ||
+        tk__bind_letters(e->p, r, true, &b) != TK_OK)
+        return;
     for (int l = 0; l < 26 && s->nvarying < MAX_VARYING; l++)
         for (const char *by = "to"; *by; by++)
             if (strchr(b.run[l], *by)) {
@@ -83,7 +93,7 @@ static int64_t varied(const tk_exec *e, const step *s, int k) {
     return s->varying[k].planned * e->size[by] / e->p->size[by];
 }
 
-/* ---- bind ------------------------------------------------------------------------------------------------ */
+/* ---- bind -------------------------------------------------------------------------------------------- */
 
 static void *address(const tk_exec *e, tk_id id) {
     const tk_value *v = &e->p->values[e->p->values[id].store];
@@ -97,23 +107,31 @@ static tk_status map_arenas(tk_exec *e) {
     for (int a = 0; a < TK_ARENAS; a++) {
         size_t n = e->p->arena_bytes[a];
         if (!n || a == TK_A_SAVED || e->null) continue;
-        n = tk_align(n + 4096, (size_t)2 << 20); /* vector kernels may read, never write, a little past an end */
+        n = tk_align(n + 4096,
+                     (size_t)2 << 20); /* vector kernels may read, never write, a little past an end */
         void *m = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (m == MAP_FAILED)
-            return TK_FAIL(TK_E_NOMEM, "not enough memory\n%zu MB were asked for at once\nlower --ctx or use a smaller model", n >> 20);
+            return TK_FAIL(
+                TK_E_NOMEM,
+                "not enough memory\n%zu MB were asked for at once\nlower --ctx or use a smaller model",
+                n >> 20);
         if (a == TK_A_WEIGHTS || a == TK_A_WORK) madvise(m, n, MADV_HUGEPAGE);
         e->arena[a] = m, e->mapped[a] = n;
     }
     return TK_OK;
 }
 
-typedef struct touch { const char *from, *to; bool write; } touch;
+typedef struct touch {
+    const char *from, *to;
+    bool write;
+} touch;
 
 /* Must the threads meet before a step with these touches, given those since the last meeting? */
 static bool conflict(const touch *past, int npast, const touch *now, int nnow) {
     for (int i = 0; i < nnow; i++)
         for (int k = 0; k < npast; k++)
-            if ((past[k].write || now[i].write) && past[k].from < now[i].to && now[i].from < past[k].to) return true;
+            if ((past[k].write || now[i].write) && past[k].from < now[i].to && now[i].from < past[k].to)
+                return true;
     return false;
 }
 
@@ -140,8 +158,12 @@ static tk_status bind_step(tk_exec *e, int at, int record) {
     step *s = &e->steps[at];
     *s = (step){ .record = record, .alone = r->kernel < 0 };
     if (!comm) {
-        s->fn = r->kernel >= 0 ? tk_row_kernel(&tk_kernels[r->kernel], r->adj) : tk_ref_kernel(r->op, r->adj, p->real);
-        if (!s->fn) return TK_FAIL(TK_E_UNSUPPORTED, "no kernel for %s\nneither a row of the kernel table nor a reference serves it", tk_op_info(r->op)->name);
+        s->fn = r->kernel >= 0 ? tk_row_kernel(&tk_kernels[r->kernel], r->adj)
+                               : tk_ref_kernel(r->op, r->adj, p->real);
+        if (!s->fn)
+            return TK_FAIL(TK_E_UNSUPPORTED,
+                           "no kernel for %s\nneither a row of the kernel table nor a reference serves it",
+                           tk_op_info(r->op)->name);
     }
     tk_args a = { .attr = r->attr };
     tk__record_dims(p, r, e->comm ? e->comm->rank : NULL, a.dim);
@@ -175,7 +197,8 @@ static tk_status bind_all(tk_exec *e) {
         if (e->steps[i].sync) npast = 0;
         memcpy(past + npast, now, (size_t)n * sizeof *now);
         npast += n;
-        if (comm) past[npast++] = (touch){ NULL, (const char *)UINTPTR_MAX, true }; /* everybody waits for it */
+        if (comm)
+            past[npast++] = (touch){ NULL, (const char *)UINTPTR_MAX, true }; /* everybody waits for it */
     }
     e->bound = true;
     e->stamp++;
@@ -186,12 +209,18 @@ tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm
     *out = NULL;
     tk_exec *e = calloc(1, sizeof *e);
     if (!e) return TK_FAIL(TK_E_NOMEM, "out of memory");
-    *e = (tk_exec){ .p = p, .pool = pool, .comm = comm, .threads = tk_pool_threads(pool), .null = null, .nsteps = p->nrecords };
+    *e = (tk_exec){ .p = p,
+                    .pool = pool,
+                    .comm = comm,
+                    .threads = tk_pool_threads(pool),
+                    .null = null,
+                    .nsteps = p->nrecords };
     e->steps = calloc((size_t)p->nrecords + 1, sizeof *e->steps);
     e->args = calloc((size_t)e->threads * ((size_t)p->nrecords + 1), sizeof *e->args);
     e->outside = calloc((size_t)p->nvalues, sizeof *e->outside);
     e->seen = calloc((size_t)e->threads, sizeof *e->seen);
-    tk_status st = e->steps && e->args && e->outside && e->seen ? map_arenas(e) : TK_FAIL(TK_E_NOMEM, "out of memory");
+    tk_status st =
+        e->steps && e->args && e->outside && e->seen ? map_arenas(e) : TK_FAIL(TK_E_NOMEM, "out of memory");
     int n = 0;
     for (int phase = 0; phase < TK_PHASES && st == TK_OK; phase++) {
         e->first[phase] = n;
@@ -216,7 +245,9 @@ void tk_exec_free(tk_exec *e) {
     free(e->steps), free(e->args), free(e->outside), free(e->seen), free(e);
 }
 
-void tk_exec_point(tk_exec *e, tk_id id, const void *data) { e->outside[e->p->values[id].store] = data, e->bound = false; }
+void tk_exec_point(tk_exec *e, tk_id id, const void *data) {
+    e->outside[e->p->values[id].store] = data, e->bound = false;
+}
 
 void *tk_exec_data(tk_exec *e, tk_id id) { return id < 0 ? NULL : address(e, id); }
 
@@ -237,7 +268,7 @@ void tk_exec_batch(tk_exec *e, const tk_batch *b) {
     for (size_t i = 0; i < (size_t)e->threads * (size_t)e->nsteps; i++) e->args[i].batch = b;
 }
 
-/* ---- run --------------------------------------------------------------------------------------------------- */
+/* ---- run --------------------------------------------------------------------------------------------- */
 
 static void follow_sizes(tk_exec *e, int thread) {
     if (e->seen[thread] == e->stamp) return;
@@ -262,22 +293,31 @@ static void run_comm(tk_exec *e, const tk_record *r, const tk_args *a) {
     size_t bytes = (size_t)(shape[0] * shape[1] * shape[2]) * element(in->dtype);
     int part = 0, parts = 1;
     for (int x = 0; x < p->mesh.axes; x++)
-        if (mask >> x & 1) part = part * p->mesh.axis[x].size + (e->comm ? e->comm->rank[x] : 0), parts *= p->mesh.axis[x].size;
+        if (mask >> x & 1)
+            part = part * p->mesh.axis[x].size + (e->comm ? e->comm->rank[x] : 0),
+            parts *= p->mesh.axis[x].size;
     if (r->op == TK_OP_once) {
-        if (part == 0) memcpy(a->p[1], a->p[0], bytes);
-        else memset(a->p[1], 0, bytes);
+        if (part == 0)
+            memcpy(a->p[1], a->p[0], bytes);
+        else
+            memset(a->p[1], 0, bytes);
     } else if (r->op == TK_OP_slice) {
         size_t row = (size_t)(shape[1] * shape[2]) * element(in->dtype), cut = row / (size_t)parts;
         for (int64_t o = 0; o < shape[0]; o++)
-            memcpy((char *)a->p[1] + (size_t)o * cut, (const char *)a->p[0] + (size_t)o * row + (size_t)part * cut, cut);
+            memcpy((char *)a->p[1] + (size_t)o * cut,
+                   (const char *)a->p[0] + (size_t)o * row + (size_t)part * cut, cut);
     } else if (e->comm) {
-        e->comm->run(e->comm, (tk_op)r->op, mask, (tk_merge)r->attr.i[2], a->p[0], a->p[1], shape, (tk_dtype)in->dtype);
+        e->comm->run(e->comm, (tk_op)r->op, mask, (tk_merge)r->attr.i[2], a->p[0], a->p[1], shape,
+                     (tk_dtype)in->dtype);
     } else {
         memcpy(a->p[1], a->p[0], bytes);
     }
 }
 
-typedef struct job { tk_exec *e; int from, to; } job;
+typedef struct job {
+    tk_exec *e;
+    int from, to;
+} job;
 
 static void run_steps(void *arg, int ith, int nth) {
     job *j = arg;
@@ -313,7 +353,7 @@ void tk_exec_run_hook(tk_exec *e, int phase, tk_exec_hook *hook, void *arg) {
     }
 }
 
-/* ---- cost -------------------------------------------------------------------------------------------------- */
+/* ---- cost -------------------------------------------------------------------------------------------- */
 
 void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *bytes) {
     const tk_program *p = e->p;
@@ -327,7 +367,8 @@ void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *b
     for (int l = 0; l < 26; l++)
         if (dim[l].n && !(r->op == TK_OP_attn_paged && strchr("pstgrd", 'a' + l))) *flops *= (double)dim[l].n;
     double scale[128];
-    for (int c = 0; c < 128; c++) scale[c] = p->size[c] ? (c == 't' || c == 'o' ? (double)e->size[c] / (double)p->size[c] : 1) : 1;
+    for (int c = 0; c < 128; c++)
+        scale[c] = p->size[c] ? (c == 't' || c == 'o' ? (double)e->size[c] / (double)p->size[c] : 1) : 1;
     for (int i = 0; i < r->nin + r->nout; i++) {
         const tk_value *v = &p->values[p->values[r->arg[i]].store];
         double b = (double)v->bytes;
@@ -338,7 +379,8 @@ void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *b
     }
     if (r->op != TK_OP_attn_paged || !e->nsteps || !e->args[0].batch) return;
     const tk_batch *batch = e->args[0].batch; /* keys visited by each token; keys read once per sequence */
-    double visits = 0, keys = 0, d = (double)dim['d' - 'a'].n, g = (double)dim['g' - 'a'].n, rr = (double)dim['r' - 'a'].n;
+    double visits = 0, keys = 0, d = (double)dim['d' - 'a'].n, g = (double)dim['g' - 'a'].n,
+           rr = (double)dim['r' - 'a'].n;
     for (int q = 0; q < batch->seqs; q++) {
         double n = batch->start[q + 1] - batch->start[q], past = batch->past[q];
         visits += n * past + n * (n + 1) / 2;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Replaces windows of records by one fused record, after the table fusions.def. A window is found from its last
- * record backwards through who made what; its records need not stand side by side. The fused record stands where
- * the last one stood, which is right when nobody in between reads what the window makes. */
+/* Replaces windows of records by one fused record, after the table fusions.def. A window is found from its
+ * last record backwards through who made what; its records need not stand side by side. The fused record
+ * stands where the last one stood, which is right when nobody in between reads what the window makes. */
 #include <ctype.h>
 #include <stdlib.h>
 
@@ -9,17 +9,27 @@
 
 #define MAX_PARTS 4
 
-typedef struct part { int op, nin, nout; char in[TK_MAX_OPERANDS][4], out[TK_MAX_OPERANDS][4]; } part;
-typedef struct window { int op, nparts; part part[MAX_PARTS]; } window;
+typedef struct part {
+    int op, nin, nout;
+    char in[TK_MAX_OPERANDS][4], out[TK_MAX_OPERANDS][4];
+} part;
+typedef struct window {
+    int op, nparts;
+    part part[MAX_PARTS];
+} window;
 
 typedef struct fuse {
     tk_program *p;
     unsigned cpu;
-    int *maker, *readers; /* by value: index of the record that makes it (-1: none), how many records read it */
-    bool *gone;           /* by record */
+    int *maker,
+        *readers; /* by value: index of the record that makes it (-1: none), how many records read it */
+    bool *gone;   /* by record */
 } fuse;
 
-static const struct { int op; const char *text; } rows[] = {
+static const struct {
+    int op;
+    const char *text;
+} rows[] = {
 #define FUSE(name, text) { TK_OP_##name, text },
 #include "core/fusions.def"
 #undef FUSE
@@ -49,7 +59,11 @@ static void read_window(const char *s, int op, window *w) {
 }
 
 /* What the names of a window stand for in a match */
-typedef struct names { int n; char name[24][4]; tk_id id[24]; } names;
+typedef struct names {
+    int n;
+    char name[24][4];
+    tk_id id[24];
+} names;
 
 static tk_id lookup(const names *m, const char *name) {
     for (int i = 0; i < m->n; i++)
@@ -71,11 +85,14 @@ static bool match(const fuse *f, const window *w, int last, int at[MAX_PARTS], n
     for (int k = w->nparts - 1; k >= 0; k--) {
         const part *q = &w->part[k];
         at[k] = k == w->nparts - 1 ? last : -1;
-        for (int o = 0; o < q->nout && at[k] < 0; o++) /* made by whoever made a result that a later part reads */
+        for (int o = 0; o < q->nout && at[k] < 0;
+             o++) /* made by whoever made a result that a later part reads */
             if (lookup(m, q->out[o]) >= 0) at[k] = f->maker[lookup(m, q->out[o])];
         if (at[k] < 0 || f->gone[at[k]]) return false;
         const tk_record *r = &p->records[at[k]], *end = &p->records[last];
-        if (r->op != q->op || r->adj || r->phase != end->phase || r->when != end->when || r->nin != q->nin || r->nout != q->nout) return false;
+        if (r->op != q->op || r->adj || r->phase != end->phase || r->when != end->when || r->nin != q->nin ||
+            r->nout != q->nout)
+            return false;
         for (int i = 0; i < q->nin; i++)
             if (!assign(m, q->in[i], r->arg[i])) return false;
         for (int o = 0; o < q->nout; o++)
@@ -100,8 +117,10 @@ static bool closed(const fuse *f, const window *w, const int *at, const names *m
         for (int o = 0; o < w->part[k].nout; o++) {
             tk_id id = lookup(m, w->part[k].out[o]);
             bool given = false;
-            for (int i = 0; i < sig->nout; i++) given |= !strcmp(sig->o[sig->nin + i].name, w->part[k].out[o]);
-            if (!given && (p->values[id].output || f->readers[id] != inside_readers(p, at, w->nparts, id))) return false;
+            for (int i = 0; i < sig->nout; i++)
+                given |= !strcmp(sig->o[sig->nin + i].name, w->part[k].out[o]);
+            if (!given && (p->values[id].output || f->readers[id] != inside_readers(p, at, w->nparts, id)))
+                return false;
             for (int i = at[k] + 1; given && i < at[w->nparts - 1]; i++) {
                 bool part_of = false;
                 for (int x = 0; x < w->nparts; x++) part_of |= at[x] == i;
@@ -116,7 +135,9 @@ static bool try_window(fuse *f, const window *w, int last) {
     tk_program *p = f->p;
     int at[MAX_PARTS];
     names m;
-    if (p->records[last].op != w->part[w->nparts - 1].op || !match(f, w, last, at, &m) || !closed(f, w, at, &m)) return false;
+    if (p->records[last].op != w->part[w->nparts - 1].op || !match(f, w, last, at, &m) ||
+        !closed(f, w, at, &m))
+        return false;
     const tk_sig *sig = &tk_op_info(w->op)->sig[0];
     tk_record r = p->records[last];
     r.op = (uint8_t)w->op, r.nin = (uint8_t)sig->nin, r.nout = (uint8_t)sig->nout, r.attr = TK_NOATTR;
@@ -142,7 +163,10 @@ static bool try_window(fuse *f, const window *w, int last) {
 
 tk_status tk_fuse(tk_program *p, unsigned cpu) {
     TK_TRY(tk_prog_check(p));
-    fuse f = { .p = p, .cpu = cpu, .maker = malloc(sizeof(int) * (size_t)p->nvalues), .readers = calloc((size_t)p->nvalues, sizeof(int)),
+    fuse f = { .p = p,
+               .cpu = cpu,
+               .maker = malloc(sizeof(int) * (size_t)p->nvalues),
+               .readers = calloc((size_t)p->nvalues, sizeof(int)),
                .gone = calloc((size_t)p->nrecords + 1, sizeof(bool)) };
     tk_status st = f.maker && f.readers && f.gone ? TK_OK : TK_FAIL(TK_E_NOMEM, "out of memory");
     if (st == TK_OK) {

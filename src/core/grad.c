@@ -8,9 +8,9 @@
 
 typedef struct grads {
     tk_program *p;
-    tk_id *of;        /* gradient of each forward value, summed so far; -1 none */
-    tk_id *renamed;   /* forward value -> its recomputed clone, for the layer at hand */
-    bool *needed;     /* forward value depends on a weight: its gradient may be wanted */
+    tk_id *of;      /* gradient of each forward value, summed so far; -1 none */
+    tk_id *renamed; /* forward value -> its recomputed clone, for the layer at hand */
+    bool *needed;   /* forward value depends on a weight: its gradient may be wanted */
     int nforward, layer_done;
     bool recompute;
 } grads;
@@ -22,8 +22,10 @@ static int find_operand(const tk_sig *sig, const char *name) {
 }
 
 static void add_gradient(grads *g, tk_id value, tk_id grad) {
-    if (g->of[value] < 0) g->of[value] = grad;
-    else g->of[value] = TK_EMIT(g->p, add, TK_NOATTR, g->of[value], grad);
+    if (g->of[value] < 0)
+        g->of[value] = grad;
+    else
+        g->of[value] = TK_EMIT(g->p, add, TK_NOATTR, g->of[value], grad);
 }
 
 /* Clones the forward records of a layer; later reads of their results go to the clones. */
@@ -57,8 +59,15 @@ static tk_id resolve(grads *g, const tk_record *f, const tk_sig *forward, const 
 static void append_adjoint(grads *g, tk_record f, int adj) {
     tk_program *p = g->p;
     const tk_sig *forward = &tk_op_info(f.op)->sig[0], *sig = &tk_op_info(f.op)->sig[adj];
-    tk_record r = { .op = f.op, .adj = (uint8_t)adj, .when = TK_BACKWARD, .nin = (uint8_t)sig->nin,
-                    .nout = (uint8_t)sig->nout, .layer = f.layer, .kernel = -1, .attr = f.attr, .clone_of = -1 };
+    tk_record r = { .op = f.op,
+                    .adj = (uint8_t)adj,
+                    .when = TK_BACKWARD,
+                    .nin = (uint8_t)sig->nin,
+                    .nout = (uint8_t)sig->nout,
+                    .layer = f.layer,
+                    .kernel = -1,
+                    .attr = f.attr,
+                    .clone_of = -1 };
     bool wanted = false;
     for (int i = sig->nin; i < sig->nin + sig->nout; i++)
         wanted |= g->needed[f.arg[find_operand(forward, sig->o[i].name + 1)]];
@@ -96,7 +105,8 @@ static void append_backward(grads *g, tk_record f) {
     if (!reached) return;
     if (g->recompute && f.layer >= 0 && f.layer != g->layer_done) {
         for (int i = 0; i < g->nforward; i++) /* the previous layer's clones are out of use */
-            for (int k = 0; k < g->p->records[i].nout; k++) g->renamed[g->p->records[i].arg[g->p->records[i].nin + k]] = -1;
+            for (int k = 0; k < g->p->records[i].nout; k++)
+                g->renamed[g->p->records[i].arg[g->p->records[i].nin + k]] = -1;
         clone_layer(g, f.layer);
         g->layer_done = f.layer;
     }
@@ -151,8 +161,12 @@ static void accumulate_early(tk_program *p, int from) {
 tk_status tk_grad(tk_program *p, tk_id loss, bool recompute) {
     TK_TRY(tk_prog_check(p));
     int nforward = p->nrecords, cap = p->nvalues;
-    grads g = { .p = p, .nforward = nforward, .recompute = recompute, .layer_done = -2,
-                .of = malloc(sizeof(tk_id) * (size_t)cap), .renamed = malloc(sizeof(tk_id) * (size_t)cap),
+    grads g = { .p = p,
+                .nforward = nforward,
+                .recompute = recompute,
+                .layer_done = -2,
+                .of = malloc(sizeof(tk_id) * (size_t)cap),
+                .renamed = malloc(sizeof(tk_id) * (size_t)cap),
                 .needed = calloc((size_t)cap, 1) };
     if (!g.of || !g.renamed || !g.needed) {
         free(g.of), free(g.renamed), free(g.needed);
@@ -162,7 +176,8 @@ tk_status tk_grad(tk_program *p, tk_id loss, bool recompute) {
     for (int i = 0; i < nforward; i++)
         for (int k = 0; k < p->records[i].nin; k++)
             if (g.needed[p->records[i].arg[k]])
-                for (int o = 0; o < p->records[i].nout; o++) g.needed[p->records[i].arg[p->records[i].nin + o]] = true;
+                for (int o = 0; o < p->records[i].nout; o++)
+                    g.needed[p->records[i].arg[p->records[i].nin + o]] = true;
     p->when = TK_BACKWARD, p->layer = -1, p->trainable = true;
     g.of[loss] = tk_declare(p, TK_INPUT, "one", "", p->real); /* d loss / d loss */
     for (int i = nforward - 1; i >= 0 && p->status == TK_OK; i--) append_backward(&g, p->records[i]);
@@ -172,7 +187,8 @@ tk_status tk_grad(tk_program *p, tk_id loss, bool recompute) {
         p->layer = p->names[n].layer;
         char dims[TK_MAX_DIMS + 2];
         strcpy(dims, p->values[w].dim);
-        tk_id acc = tk_declare(p, TK_ACCUMULATOR, tk_arena_printf(&p->arena, "grad.%s", p->names[n].role), dims, p->real);
+        tk_id acc = tk_declare(p, TK_ACCUMULATOR, tk_arena_printf(&p->arena, "grad.%s", p->names[n].role),
+                               dims, p->real);
         TK_EMIT(p, accum, TK_NOATTR, g.of[w], acc);
     }
     if (p->status == TK_OK) drop_unread(p, nforward), accumulate_early(p, nforward);
@@ -208,7 +224,8 @@ tk_status tk_update(tk_program *p) {
         const char *role = strchr(acc.role, '.') + 1;
         tk_id w = tk_find(p, role, acc.layer), m = p->values[acc.id].like;
         p->layer = acc.layer;
-        tk_attr decay = { { strlen(p->values[w].dim) > 1 ? 1.0f : 0.0f }, { 0 } }; /* matrices only, as usual */
+        tk_attr decay = { { strlen(p->values[w].dim) > 1 ? 1.0f : 0.0f },
+                          { 0 } }; /* matrices only, as usual */
         TK_EMIT(p, adamw, decay, acc.id, total, hyper, w, m, m + 1);
         TK_EMIT(p, zero, TK_NOATTR, acc.id);
     }

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two general rules. Merge: equal records are computed once; freely within a direction, across directions only
- * where the row says KEEP (or the record is a collective on such a result), else recompute would be undone and
- * gathered weights pinned. Phase: a KEEP record runs when the latest of its inputs is ready, so what depends
- * on weights alone runs once per change of the weights, not once per micro-batch or token. Findmax caching,
- * packing and transposed copies are instances. A recomputed clone counts as its original as an input. */
+/* Two general rules. Merge: equal records are computed once; freely within a direction, across directions
+ * only where the row says KEEP (or the record is a collective on such a result), else recompute would be
+ * undone and gathered weights pinned. Phase: a KEEP record runs when the latest of its inputs is ready, so
+ * what depends on weights alone runs once per change of the weights, not once per micro-batch or token.
+ * Findmax caching, packing and transposed copies are instances. A recomputed clone counts as its original as
+ * an input. */
 #include <stdlib.h>
 
 #include "core/core.h"
 
 typedef struct hoist {
     tk_program *p;
-    tk_id *same;     /* value -> the value it was merged into, or itself */
-    tk_id *origin;   /* value -> what it equals in content: a clone's original, or itself */
-    uint8_t *phase;  /* of each value */
-    bool *kept;      /* made by a record that may cross directions */
+    tk_id *same;        /* value -> the value it was merged into, or itself */
+    tk_id *origin;      /* value -> what it equals in content: a clone's original, or itself */
+    uint8_t *phase;     /* of each value */
+    bool *kept;         /* made by a record that may cross directions */
     int *bucket, *next; /* hash chains over records */
     int nbuckets;
 } hoist;
@@ -36,7 +37,8 @@ static uint64_t hash(const hoist *h, const tk_record *r) {
 
 /* Is record b the same computation as the earlier a, and allowed to use its result? */
 static bool equal(const hoist *h, const tk_record *a, const tk_record *b) {
-    if (a->op != b->op || a->adj != b->adj || a->nin != b->nin || memcmp(&a->attr, &b->attr, sizeof a->attr)) return false;
+    if (a->op != b->op || a->adj != b->adj || a->nin != b->nin || memcmp(&a->attr, &b->attr, sizeof a->attr))
+        return false;
     bool keep = keeps(h, b);
     if (!keep && a->when != b->when) return false;
     for (int i = 0; i < a->nin; i++)
@@ -97,11 +99,14 @@ tk_status tk_hoist(tk_program *p, int what) {
     h.phase = malloc(nv), h.kept = calloc(nv, sizeof *h.kept);
     h.bucket = malloc((size_t)h.nbuckets * sizeof *h.bucket), h.next = malloc((nr + 1) * sizeof *h.next);
     tk_status st = TK_OK;
-    if (!h.same || !h.origin || !h.phase || !h.kept || !h.bucket || !h.next) st = TK_FAIL(TK_E_NOMEM, "out of memory");
+    if (!h.same || !h.origin || !h.phase || !h.kept || !h.bucket || !h.next)
+        st = TK_FAIL(TK_E_NOMEM, "out of memory");
     if (st == TK_OK) {
-        for (int i = 0; i < p->nvalues; i++) h.same[i] = h.origin[i] = i, h.phase[i] = phase_of_kind(p, &p->values[i]);
+        for (int i = 0; i < p->nvalues; i++)
+            h.same[i] = h.origin[i] = i, h.phase[i] = phase_of_kind(p, &p->values[i]);
         for (int i = 0; i < h.nbuckets; i++) h.bucket[i] = -1;
-        memset(p->counts.asked, 0, sizeof p->counts.asked), memset(p->counts.merged, 0, sizeof p->counts.merged);
+        memset(p->counts.asked, 0, sizeof p->counts.asked),
+            memset(p->counts.merged, 0, sizeof p->counts.merged);
         int n = p->nrecords;
         p->nrecords = 0; /* rewritten in place: the list only shrinks */
         for (int i = 0; i < n; i++) hoist_record(&h, p->records[i], what);

@@ -16,21 +16,32 @@ size_t NO_SCRATCH(const tk_dim dim[26], int nth) { return (void)dim, (void)nth, 
 #define TK_ANY TK_NODTYPE
 const tk_kernel_row tk_kernels[] = {
 #define KERNEL(op, backend, needs, act, weight, out, scratch, f, a1, a2, a3)                                 \
-    { #f, TK_OP_##op, needs, TK_##act, TK_##weight, TK_##out, scratch, { f, a1, a2, a3 }, { #f, #a1, #a2, #a3 } },
+    { #f,       TK_OP_##op,        needs,                                                                    \
+      TK_##act, TK_##weight,       TK_##out,                                                                 \
+      scratch,  { f, a1, a2, a3 }, { #f, #a1, #a2, #a3 } },
 #include "core/kernels.def"
 #undef KERNEL
     { "", TK_OPS, 0, TK_ANY, TK_ANY, TK_ANY, NO_SCRATCH, { NONE, NONE, NONE, NONE }, { "", "", "", "" } },
 };
 const int tk_nkernels = (int)TK_COUNT(tk_kernels) - 1;
 
-tk_kernel *tk_row_kernel(const tk_kernel_row *row, int adj) { return row->fn[adj] == NONE ? NULL : row->fn[adj]; }
+tk_kernel *tk_row_kernel(const tk_kernel_row *row, int adj) {
+    return row->fn[adj] == NONE ? NULL : row->fn[adj];
+}
 
-static const struct { int op; tk_kernel *f32[1 + TK_MAX_ADJOINTS], *f64[1 + TK_MAX_ADJOINTS]; } refs[] = {
+static const struct {
+    int op;
+    tk_kernel *f32[1 + TK_MAX_ADJOINTS], *f64[1 + TK_MAX_ADJOINTS];
+} refs[] = {
 #define REF(name, adjoints) { TK_OP_##name, REF_##adjoints(name, f32), REF_##adjoints(name, f64) },
-#define REF_0(n, t) { n##_ref_##t }
-#define REF_1(n, t) { n##_ref_##t, n##_adj1_ref_##t }
-#define REF_2(n, t) { n##_ref_##t, n##_adj1_ref_##t, n##_adj2_ref_##t }
-#define REF_3(n, t) { n##_ref_##t, n##_adj1_ref_##t, n##_adj2_ref_##t, n##_adj3_ref_##t }
+#define REF_0(n, t)                                                                                          \
+    { n##_ref_##t }
+#define REF_1(n, t)                                                                                          \
+    { n##_ref_##t, n##_adj1_ref_##t }
+#define REF_2(n, t)                                                                                          \
+    { n##_ref_##t, n##_adj1_ref_##t, n##_adj2_ref_##t }
+#define REF_3(n, t)                                                                                          \
+    { n##_ref_##t, n##_adj1_ref_##t, n##_adj2_ref_##t, n##_adj3_ref_##t }
 #include "ops/refs.def"
 #undef REF
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory, from the record list alone. A value lives from the record that makes it to the last that reads it,
  * over the order load, changed, forward, backward, update. Long-lived things get places of their own; the
- * rest share WORK: one after the other, each at the lowest offset that is free for its whole life. Largest first
- * is a good order (1.054 of the bound at worst in the tests); placing what sticks out earlier mends the rest. */
+ * rest share WORK: one after the other, each at the lowest offset that is free for its whole life. Largest
+ * first is a good order (1.054 of the bound at worst in the tests); placing what sticks out earlier mends the
+ * rest. */
 #include <stdlib.h>
 
 #include "core/core.h"
@@ -12,7 +13,7 @@
 typedef struct life { /* of a value, or of a record's scratch */
     int first, last;  /* times */
     size_t bytes, offset;
-    tk_id id;         /* -1: scratch of `record` */
+    tk_id id; /* -1: scratch of `record` */
     int record;
 } life;
 
@@ -27,14 +28,15 @@ static int lower_first(const void *a, const void *b) {
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* Places each life in turn at the lowest free offset; returns the height reached, by whom in *top. `met` is room for
- * n pointers. */
+/* Places each life in turn at the lowest free offset; returns the height reached, by whom in *top. `met` is
+ * room for n pointers. */
 static size_t place(life *lives, int n, bool reuse, life **met, int *top) {
     size_t height = 0;
     for (int i = 0; i < n; i++) {
         int m = 0;
         for (int k = 0; k < i; k++)
-            if (!reuse || (lives[k].first <= lives[i].last && lives[i].first <= lives[k].last)) met[m++] = &lives[k];
+            if (!reuse || (lives[k].first <= lives[i].last && lives[i].first <= lives[k].last))
+                met[m++] = &lives[k];
         qsort(met, (size_t)m, sizeof *met, lower_first);
         size_t at = 0;
         for (int k = 0; k < m; k++) {
@@ -72,7 +74,8 @@ static size_t pack_lives(life *lives, int n, bool reuse, size_t bound, life **me
 /* The most bytes alive at one time: no plan can be smaller. */
 static size_t live_bound(const life *lives, int n, int times, size_t *delta) {
     memset(delta, 0, (size_t)(times + 1) * sizeof *delta);
-    for (int i = 0; i < n; i++) delta[lives[i].first] += lives[i].bytes, delta[lives[i].last + 1] -= lives[i].bytes;
+    for (int i = 0; i < n; i++)
+        delta[lives[i].first] += lives[i].bytes, delta[lives[i].last + 1] -= lives[i].bytes;
     size_t now = 0, most = 0;
     for (int t = 0; t < times; t++) now += delta[t], most = TK_MAX(most, now);
     return most;
@@ -82,8 +85,11 @@ static tk_status value_bytes(const tk_program *p, tk_value *v) {
     int64_t rows, cols;
     tk__value_rows(p, v, &rows, &cols);
     if (!tk_format_size((tk_dtype)v->dtype, rows, cols, &v->bytes) || v->bytes > SIZE_MAX / 4)
-        return TK_FAIL(TK_E_UNSUPPORTED, "a value of %lld x %lld does not fit the format %s\nits rows are not whole blocks, or it is too large\n"
-                       "use another weight type", (long long)rows, (long long)cols, tk_formats[v->dtype].name);
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "a value of %lld x %lld does not fit the format %s\nits rows are not whole blocks, or "
+                       "it is too large\n"
+                       "use another weight type",
+                       (long long)rows, (long long)cols, tk_formats[v->dtype].name);
     v->bytes = tk_align(v->bytes, ALIGN);
     return TK_OK;
 }
@@ -91,8 +97,10 @@ static tk_status value_bytes(const tk_program *p, tk_value *v) {
 /* Where a value lives, by what it is and the phase of the record that makes it (-1: nobody does). */
 static tk_arena_id arena_of(const tk_value *v, int phase, int last_phase) {
     switch (v->kind) {
-    case TK_WEIGHT: case TK_CONST: return TK_A_WEIGHTS;
-    case TK_STATEFUL: case TK_ACCUMULATOR: return TK_A_STATE;
+    case TK_WEIGHT:
+    case TK_CONST: return TK_A_WEIGHTS;
+    case TK_STATEFUL:
+    case TK_ACCUMULATOR: return TK_A_STATE;
     case TK_INPUT: return TK_A_IO;
     default: break;
     }
@@ -117,7 +125,8 @@ static int collect(tk_program *p, const int *order, const int *made, const int *
         if (value_bytes(p, v) != TK_OK) return -1;
         v->arena = (uint8_t)arena_of(v, phase, last);
         if (v->arena == TK_A_WORK || v->arena == TK_A_SAVED) {
-            lives[n++] = (life){ .first = made[i], .last = TK_MAX(read[i], made[i]), .bytes = v->bytes, .id = i };
+            lives[n++] =
+                (life){ .first = made[i], .last = TK_MAX(read[i], made[i]), .bytes = v->bytes, .id = i };
             if (v->arena == TK_A_SAVED) p->arena_bytes[TK_A_SAVED] += v->bytes;
         } else if (!v->mapped) {
             v->offset = p->arena_bytes[v->arena];
@@ -130,7 +139,10 @@ static int collect(tk_program *p, const int *order, const int *made, const int *
         tk_dim dim[26];
         tk__record_dims(p, r, NULL, dim);
         size_t bytes = tk_kernels[r->kernel].scratch(dim, p->plan_threads);
-        if (bytes) lives[n++] = (life){ .first = t, .last = t, .bytes = tk_align(bytes, ALIGN), .id = -1, .record = order[t] };
+        if (bytes)
+            lives[n++] = (life){
+                .first = t, .last = t, .bytes = tk_align(bytes, ALIGN), .id = -1, .record = order[t]
+            };
     }
     return n;
 }
@@ -138,10 +150,12 @@ static int collect(tk_program *p, const int *order, const int *made, const int *
 tk_status tk_plan(tk_program *p, bool reuse, int threads) {
     TK_TRY(tk_prog_check(p));
     size_t nv = (size_t)p->nvalues, nr = (size_t)p->nrecords;
-    int *order = malloc((nr + 1) * sizeof *order), *made = malloc(nv * sizeof *made), *read = malloc(nv * sizeof *read);
+    int *order = malloc((nr + 1) * sizeof *order), *made = malloc(nv * sizeof *made),
+        *read = malloc(nv * sizeof *read);
     life *lives = malloc((nv + nr) * sizeof *lives), **met = malloc((nv + nr) * sizeof *met);
     size_t *delta = malloc((nr + 2) * sizeof *delta);
-    tk_status st = order && made && read && lives && met && delta ? TK_OK : TK_FAIL(TK_E_NOMEM, "out of memory");
+    tk_status st =
+        order && made && read && lives && met && delta ? TK_OK : TK_FAIL(TK_E_NOMEM, "out of memory");
     memset(p->arena_bytes, 0, sizeof p->arena_bytes);
     p->plan_threads = threads;
     if (st == TK_OK) {
@@ -154,18 +168,24 @@ tk_status tk_plan(tk_program *p, bool reuse, int threads) {
             const tk_record *r = &p->records[order[t]];
             for (int k = 0; k < r->nin + r->nout; k++) {
                 tk_id store = p->values[r->arg[k]].store;
-                if (k >= r->nin && made[store] < 0 && p->values[store].kind == TK_ACTIVATION && store == r->arg[k]) made[store] = t;
-                else read[store] = t; /* a new version of old storage keeps it alive like a read */
+                if (k >= r->nin && made[store] < 0 && p->values[store].kind == TK_ACTIVATION &&
+                    store == r->arg[k])
+                    made[store] = t;
+                else
+                    read[store] = t; /* a new version of old storage keeps it alive like a read */
             }
         }
         int n = collect(p, order, made, read, lives);
-        if (n < 0) st = TK_E_UNSUPPORTED;
+        if (n < 0)
+            st = TK_E_UNSUPPORTED;
         else {
             p->live_bound = live_bound(lives, n, times, delta);
             p->arena_bytes[TK_A_WORK] = pack_lives(lives, n, reuse, p->live_bound, met);
             for (int i = 0; i < n; i++)
-                if (lives[i].id >= 0) p->values[lives[i].id].offset = lives[i].offset;
-                else p->records[lives[i].record].scratch = lives[i].offset;
+                if (lives[i].id >= 0)
+                    p->values[lives[i].id].offset = lives[i].offset;
+                else
+                    p->records[lives[i].record].scratch = lives[i].offset;
         }
     }
     free(order), free(made), free(read), free(lives), free(met), free(delta);

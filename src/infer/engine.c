@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The engine: builds the serving program of a model, binds its weights (in place where the file's layout is the
- * program's, else converted once), and runs steps of packed tokens over the paged cache. */
+/* The engine: builds the serving program of a model, binds its weights (in place where the file's layout is
+ * the program's, else converted once), and runs steps of packed tokens over the paged cache. */
 #include "infer/infer.h"
 
 #include <stdlib.h>
@@ -23,12 +23,12 @@ struct tk_engine {
     tk_batch batch;
     int32_t *start, *past, *table; /* the batch's arrays */
     sequence *seqs;
-    int32_t *pages;                /* [seqs][max_pages]: pages of each sequence */
+    int32_t *pages; /* [seqs][max_pages]: pages of each sequence */
     int32_t *free_pages;
     int nfree, max_pages;
 };
 
-/* ---- options ---------------------------------------------------------------------------------------------- */
+/* ---- options ----------------------------------------------------------------------------------------- */
 
 static size_t kv_bytes_per_token(const tk_config *c, tk_dtype kv) {
     size_t n = (size_t)c->n_layer * 2 * (size_t)c->n_kv_head * (size_t)c->head_dim;
@@ -40,9 +40,12 @@ static tk_status choose_kv(const tk_engine_options *o, const tk_modelfile *f, tk
     TK_TRY(tk_modelfile_weight(f, "q", 0, &v));
     *kv = o->kv_set ? o->kv : v.dtype == TK_F32 ? TK_F32 : TK_F16;
     if (*kv != TK_F32 && *kv != TK_F16 && *kv != TK_BF16 && *kv != TK_Q8_0)
-        return TK_FAIL(TK_E_USAGE, "a KV cache of type %s is not known\nuse f32, f16, bf16 or q8_0", tk_formats[*kv].name);
+        return TK_FAIL(TK_E_USAGE, "a KV cache of type %s is not known\nuse f32, f16, bf16 or q8_0",
+                       tk_formats[*kv].name);
     if (tk_modelfile_config(f)->head_dim % tk_formats[*kv].block)
-        return TK_FAIL(TK_E_UNSUPPORTED, "a KV cache of type %s does not fit this model\nits heads have %d numbers, not a multiple of %d\nuse f16",
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "a KV cache of type %s does not fit this model\nits heads have %d numbers, not a "
+                       "multiple of %d\nuse f16",
                        tk_formats[*kv].name, tk_modelfile_config(f)->head_dim, tk_formats[*kv].block);
     return TK_OK;
 }
@@ -50,16 +53,19 @@ static tk_status choose_kv(const tk_engine_options *o, const tk_modelfile *f, tk
 static tk_status settle_options(tk_engine *e, const tk_engine_options *o) {
     const tk_config *c = tk_modelfile_config(e->file);
     tk_engine_info *i = &e->info;
-    if (o->threads < 0 || o->ctx < 0 || o->seqs < 0 || o->chunk < 0 || o->picks < 0 || o->page_size < 0 || o->page_size % 16 ||
-        o->seqs > 4096 || o->chunk > 65536 || o->picks > 65536 || o->page_size > 65536)
-        return TK_FAIL(TK_E_USAGE, "an engine option is out of range\nthreads, ctx, seqs, chunk, picks must not be negative, page sizes are multiples of 16");
+    if (o->threads < 0 || o->ctx < 0 || o->seqs < 0 || o->chunk < 0 || o->picks < 0 || o->page_size < 0 ||
+        o->page_size % 16 || o->seqs > 4096 || o->chunk > 65536 || o->picks > 65536 || o->page_size > 65536)
+        return TK_FAIL(TK_E_USAGE, "an engine option is out of range\nthreads, ctx, seqs, chunk, picks must "
+                                   "not be negative, page sizes are multiples of 16");
     TK_TRY(choose_kv(o, e->file, &i->kv));
     i->threads = o->threads ? o->threads : tk_cpu_count();
     i->seqs = o->seqs ? o->seqs : 1;
     i->page_size = o->page_size ? o->page_size : 64;
     i->ctx = o->ctx ? o->ctx : c->n_ctx;
     if (i->ctx > c->n_ctx)
-        return TK_FAIL(TK_E_LIMIT, "a context of %lld tokens is too long\nthe model was made for %d\nlower --ctx", (long long)i->ctx, c->n_ctx);
+        return TK_FAIL(TK_E_LIMIT,
+                       "a context of %lld tokens is too long\nthe model was made for %d\nlower --ctx",
+                       (long long)i->ctx, c->n_ctx);
     size_t each = kv_bytes_per_token(c, i->kv) * (size_t)i->seqs, room = tk_mem_available() / 2;
     if (!o->ctx && !o->plan_only && each && (size_t)i->ctx > room / each) {
         i->ctx = TK_MAX((int64_t)(room / each), 64);
@@ -70,32 +76,37 @@ static tk_status settle_options(tk_engine *e, const tk_engine_options *o) {
     i->picks = TK_MIN(o->picks ? TK_MAX(o->picks, i->seqs) : i->seqs, i->chunk);
     e->max_pages = (int)tk_ceil_div(i->ctx, i->page_size);
     if ((int64_t)e->max_pages * i->seqs > INT32_MAX / i->page_size)
-        return TK_FAIL(TK_E_LIMIT, "the KV cache is too large\n%d sequences of %lld tokens\nlower --ctx", i->seqs, (long long)i->ctx);
+        return TK_FAIL(TK_E_LIMIT, "the KV cache is too large\n%d sequences of %lld tokens\nlower --ctx",
+                       i->seqs, (long long)i->ctx);
     return TK_OK;
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------------ */
+/* ---- weights ----------------------------------------------------------------------------------------- */
 
 /* Can the program use the file's bytes where they lie? */
 static bool in_place(const tk_weight_view *v, tk_dtype want, int64_t rows, int64_t cols) {
     size_t bytes, row;
-    return !v->transposed && v->dtype == want && v->rows == rows && v->cols == cols && ((uintptr_t)v->data & 3) == 0 &&
-           tk_format_size(want, rows, cols, &bytes) && tk_format_size(want, 1, cols, &row) && v->stride == row && v->bytes >= bytes;
+    return !v->transposed && v->dtype == want && v->rows == rows && v->cols == cols &&
+           ((uintptr_t)v->data & 3) == 0 && tk_format_size(want, rows, cols, &bytes) &&
+           tk_format_size(want, 1, cols, &row) && v->stride == row && v->bytes >= bytes;
 }
 
 static tk_dtype matrix_dtype(void *arg, const char *role, int layer) {
     tk_weight_view v;
-    if (tk_modelfile_weight(arg, role, layer, &v) != TK_OK || !v.data) return TK_F32; /* reported when it is bound */
+    if (tk_modelfile_weight(arg, role, layer, &v) != TK_OK || !v.data)
+        return TK_F32; /* reported when it is bound */
     return v.dtype;
 }
 
 static tk_status view_of(tk_engine *e, const tk_name *name, tk_weight_view *v, int64_t *rows, int64_t *cols) {
     TK_TRY(tk_modelfile_weight(e->file, name->role, TK_MAX(name->layer, 0), v));
     tk__value_rows(&e->p, &e->p.values[name->id], rows, cols);
-    if (!v->data) return TK_FAIL(TK_E_FORMAT, "%s: the weight %s is missing", tk_modelfile_path(e->file), name->role);
+    if (!v->data)
+        return TK_FAIL(TK_E_FORMAT, "%s: the weight %s is missing", tk_modelfile_path(e->file), name->role);
     if (v->rows * v->cols != *rows * *cols || (v->rows != 1 && v->cols != *cols))
-        return TK_FAIL(TK_E_FORMAT, "%s: weight %s has the wrong shape\n%lld x %lld, %lld x %lld expected", tk_modelfile_path(e->file),
-                       v->name, (long long)v->rows, (long long)v->cols, (long long)*rows, (long long)*cols);
+        return TK_FAIL(TK_E_FORMAT, "%s: weight %s has the wrong shape\n%lld x %lld, %lld x %lld expected",
+                       tk_modelfile_path(e->file), v->name, (long long)v->rows, (long long)v->cols,
+                       (long long)*rows, (long long)*cols);
     return TK_OK;
 }
 
@@ -137,8 +148,10 @@ static tk_status fill_weights(tk_engine *e) {
         }
         if (value->kind != TK_WEIGHT) continue;
         TK_TRY(view_of(e, name, &v, &rows, &cols));
-        if (value->mapped) tk_exec_point(e->exec, name->id, v.data);
-        else TK_TRY(convert_weight(e, &v, value, tk_exec_data(e->exec, name->id)));
+        if (value->mapped)
+            tk_exec_point(e->exec, name->id, v.data);
+        else
+            TK_TRY(convert_weight(e, &v, value, tk_exec_data(e->exec, name->id)));
     }
     return TK_OK;
 }
@@ -160,17 +173,25 @@ static void release_original(void *arg, const tk_record *r, double seconds) {
     if (read_in_steps(&e->p, r->arg[0])) return;
     tk_weight_view v;
     const tk_name *name = &e->p.names[value->name];
-    if (tk_modelfile_weight(e->file, name->role, TK_MAX(name->layer, 0), &v) == TK_OK && v.map) tk_map_release(v.map, v.data, v.bytes);
+    if (tk_modelfile_weight(e->file, name->role, TK_MAX(name->layer, 0), &v) == TK_OK && v.map)
+        tk_map_release(v.map, v.data, v.bytes);
     if (!value->mapped) tk_exec_drop(e->exec, r->arg[0]);
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------- */
 
 static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
     const tk_config *c = tk_modelfile_config(e->file);
     const tk_engine_info *i = &e->info;
-    tk_build b = { .config = c, .serve = true, .kv = i->kv, .tokens = i->chunk, .picks = i->picks, .page_size = i->page_size,
-                   .pages = (int64_t)e->max_pages * i->seqs, .dtype = matrix_dtype, .arg = (void *)e->file };
+    tk_build b = { .config = c,
+                   .serve = true,
+                   .kv = i->kv,
+                   .tokens = i->chunk,
+                   .picks = i->picks,
+                   .page_size = i->page_size,
+                   .pages = (int64_t)e->max_pages * i->seqs,
+                   .dtype = matrix_dtype,
+                   .arg = (void *)e->file };
     float *freqs = malloc(sizeof *freqs * (size_t)(c->rope.dims / 2 + 1));
     if (!freqs) return TK_FAIL(TK_E_NOMEM, "out of memory");
     if (c->rope.dims) tk_rope_freqs(&c->rope, freqs, &b.rope_factor);
@@ -186,7 +207,8 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
     TK_TRY(mark_mapped(e));
     TK_TRY(tk_plan(&e->p, true, i->threads));
     e->tokens = tk_find(&e->p, "tokens", -1), e->positions = tk_find(&e->p, "positions", -1);
-    e->slots = tk_find(&e->p, "slots", -1), e->picks = tk_find(&e->p, "picks", -1), e->logits = tk_find(&e->p, "logits", -1);
+    e->slots = tk_find(&e->p, "slots", -1), e->picks = tk_find(&e->p, "picks", -1),
+    e->logits = tk_find(&e->p, "logits", -1);
     return TK_OK;
 }
 
@@ -196,10 +218,15 @@ static tk_status take_memory(tk_engine *e) {
     e->start = calloc(seqs + 1, sizeof *e->start), e->past = calloc(seqs, sizeof *e->past);
     e->table = calloc(pages, sizeof *e->table), e->pages = calloc(pages, sizeof *e->pages);
     e->free_pages = calloc(pages, sizeof *e->free_pages);
-    if (!e->seqs || !e->start || !e->past || !e->table || !e->pages || !e->free_pages) return TK_FAIL(TK_E_NOMEM, "out of memory");
+    if (!e->seqs || !e->start || !e->past || !e->table || !e->pages || !e->free_pages)
+        return TK_FAIL(TK_E_NOMEM, "out of memory");
     e->nfree = (int)pages;
     for (int i = 0; i < e->nfree; i++) e->free_pages[i] = e->nfree - 1 - i;
-    e->batch = (tk_batch){ .start = e->start, .past = e->past, .pages = e->table, .max_pages = e->max_pages, .page_size = e->info.page_size };
+    e->batch = (tk_batch){ .start = e->start,
+                           .past = e->past,
+                           .pages = e->table,
+                           .max_pages = e->max_pages,
+                           .page_size = e->info.page_size };
     return TK_OK;
 }
 
@@ -230,7 +257,9 @@ static tk_status engine_open(tk_engine *e, const tk_engine_options *o) {
 tk_status tk_engine_new(tk_engine **out, const tk_modelfile *f, const tk_engine_options *options) {
     static const tk_engine_options defaults;
     *out = NULL;
-    if (!tk_modelfile_config(f)) return TK_FAIL(TK_E_UNSUPPORTED, "%s holds no model\nit was opened for its tokenizer only", tk_modelfile_path(f));
+    if (!tk_modelfile_config(f))
+        return TK_FAIL(TK_E_UNSUPPORTED, "%s holds no model\nit was opened for its tokenizer only",
+                       tk_modelfile_path(f));
     tk_engine *e = calloc(1, sizeof *e);
     if (!e) return TK_FAIL(TK_E_NOMEM, "out of memory");
     e->file = f;
@@ -248,14 +277,15 @@ void tk_engine_free(tk_engine *e) {
     tk_exec_free(e->exec);
     tk_prog_free(&e->p);
     tk_pool_free(e->pool);
-    free(e->seqs), free(e->start), free(e->past), free(e->table), free(e->pages), free(e->free_pages), free(e);
+    free(e->seqs), free(e->start), free(e->past), free(e->table), free(e->pages), free(e->free_pages),
+        free(e);
 }
 
 const tk_engine_info *tk_engine_info_of(const tk_engine *e) { return &e->info; }
 const tk_program *tk_engine_program(const tk_engine *e) { return &e->p; }
 tk_exec *tk_engine_exec(tk_engine *e) { return e->exec; }
 
-/* ---- sequences -------------------------------------------------------------------------------------------------- */
+/* ---- sequences --------------------------------------------------------------------------------------- */
 
 tk_status tk_seq_new(tk_engine *e, int *seq) {
     for (int i = 0; i < e->info.seqs; i++)
@@ -267,7 +297,9 @@ tk_status tk_seq_new(tk_engine *e, int *seq) {
     return TK_FAIL(TK_E_LIMIT, "all %d sequences of the engine are in use", e->info.seqs);
 }
 
-static int32_t *pages_of(const tk_engine *e, int seq) { return e->pages + (size_t)seq * (size_t)e->max_pages; }
+static int32_t *pages_of(const tk_engine *e, int seq) {
+    return e->pages + (size_t)seq * (size_t)e->max_pages;
+}
 
 void tk_seq_truncate(tk_engine *e, int seq, int64_t n) {
     sequence *s = &e->seqs[seq];
@@ -284,28 +316,37 @@ void tk_seq_free(tk_engine *e, int seq) {
 
 int64_t tk_seq_length(const tk_engine *e, int seq) { return e->seqs[seq].length; }
 
-/* ---- steps -------------------------------------------------------------------------------------------------------- */
+/* ---- steps ------------------------------------------------------------------------------------------- */
 
-static tk_status check_items(const tk_engine *e, const tk_step_item *items, int nitems, int *tokens, int *wanted) {
+static tk_status check_items(const tk_engine *e, const tk_step_item *items, int nitems, int *tokens,
+                             int *wanted) {
     const tk_engine_info *i = &e->info;
     const tk_config *c = tk_modelfile_config(e->file);
     int64_t t = 0, w = 0;
     for (int k = 0; k < nitems; k++) {
         const tk_step_item *it = &items[k];
-        if (it->seq < 0 || it->seq >= i->seqs || !e->seqs[it->seq].taken || it->n < 1 || it->want < 0 || it->want > it->n)
-            return TK_FAIL(TK_E_USAGE, "a step item is wrong\nsequence %d, %d tokens, %d wanted", it->seq, it->n, it->want);
+        if (it->seq < 0 || it->seq >= i->seqs || !e->seqs[it->seq].taken || it->n < 1 || it->want < 0 ||
+            it->want > it->n)
+            return TK_FAIL(TK_E_USAGE, "a step item is wrong\nsequence %d, %d tokens, %d wanted", it->seq,
+                           it->n, it->want);
         for (int j = 0; j < k; j++)
-            if (items[j].seq == it->seq) return TK_FAIL(TK_E_USAGE, "sequence %d stands twice in one step", it->seq);
+            if (items[j].seq == it->seq)
+                return TK_FAIL(TK_E_USAGE, "sequence %d stands twice in one step", it->seq);
         if (e->seqs[it->seq].length + it->n > i->ctx)
-            return TK_FAIL(TK_E_LIMIT, "the text does not fit the context\nit has %lld tokens, the context has room for %lld\n"
-                           "shorten it, or give a larger --ctx", (long long)(e->seqs[it->seq].length + it->n), (long long)i->ctx);
+            return TK_FAIL(
+                TK_E_LIMIT,
+                "the text does not fit the context\nit has %lld tokens, the context has room for %lld\n"
+                "shorten it, or give a larger --ctx",
+                (long long)(e->seqs[it->seq].length + it->n), (long long)i->ctx);
         for (int j = 0; j < it->n; j++)
             if (it->tokens[j] < 0 || it->tokens[j] >= c->n_vocab)
-                return TK_FAIL(TK_E_USAGE, "token %d is not in the vocabulary\nids go from 0 to %d", it->tokens[j], c->n_vocab - 1);
+                return TK_FAIL(TK_E_USAGE, "token %d is not in the vocabulary\nids go from 0 to %d",
+                               it->tokens[j], c->n_vocab - 1);
         t += it->n, w += it->want;
     }
     if (t < 1 || t > i->chunk || w > i->picks)
-        return TK_FAIL(TK_E_LIMIT, "the step is too large\n%lld tokens of %d, %lld rows of logits of %d", (long long)t, i->chunk, (long long)w, i->picks);
+        return TK_FAIL(TK_E_LIMIT, "the step is too large\n%lld tokens of %d, %lld rows of logits of %d",
+                       (long long)t, i->chunk, (long long)w, i->picks);
     *tokens = (int)t, *wanted = (int)w;
     return TK_OK;
 }
@@ -314,7 +355,8 @@ static tk_status check_items(const tk_engine *e, const tk_step_item *items, int 
 static void place_item(tk_engine *e, const tk_step_item *it, int at, int *t, int *w) {
     sequence *s = &e->seqs[it->seq];
     int32_t *tokens = tk_exec_data(e->exec, e->tokens), *positions = tk_exec_data(e->exec, e->positions);
-    int32_t *slots = tk_exec_data(e->exec, e->slots), *picks = tk_exec_data(e->exec, e->picks), *pages = pages_of(e, it->seq);
+    int32_t *slots = tk_exec_data(e->exec, e->slots), *picks = tk_exec_data(e->exec, e->picks),
+            *pages = pages_of(e, it->seq);
     const int size = e->info.page_size;
     while ((int64_t)s->npages * size < s->length + it->n) pages[s->npages++] = e->free_pages[--e->nfree];
     e->past[at] = (int32_t)s->length;
@@ -343,9 +385,13 @@ tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, co
 }
 
 tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits) {
-    if (n > 0 && seq >= 0 && seq < e->info.seqs && e->seqs[seq].length + n > e->info.ctx) /* before anything is computed */
-        return TK_FAIL(TK_E_LIMIT, "the prompt does not fit the context\nit has %lld tokens, the context has room for %lld\n"
-                       "shorten it, or give a larger --ctx", (long long)(e->seqs[seq].length + n), (long long)e->info.ctx);
+    if (n > 0 && seq >= 0 && seq < e->info.seqs &&
+        e->seqs[seq].length + n > e->info.ctx) /* before anything is computed */
+        return TK_FAIL(
+            TK_E_LIMIT,
+            "the prompt does not fit the context\nit has %lld tokens, the context has room for %lld\n"
+            "shorten it, or give a larger --ctx",
+            (long long)(e->seqs[seq].length + n), (long long)e->info.ctx);
     for (int64_t done = 0; done < n;) {
         int part = (int)TK_MIN(n - done, (int64_t)e->info.chunk);
         tk_step_item item = { seq, tokens + done, part, done + part == n };

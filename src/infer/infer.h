@@ -7,7 +7,7 @@
 #include "text/template.h"
 #include "text/text.h"
 
-/* ---- sampling (sample.c, samplers.def; the standard is docs/SAMPLING.md) ------------------------------ */
+/* ---- sampling (sample.c, samplers.def; the standard is docs/SAMPLING.md) ----------------------------- */
 
 /* One sampler serves one sequence: it remembers which tokens were seen. All memory is taken by new, as
  * much as the parameters need (a few KB with top-k and no penalties; 9 to 24 bytes a vocabulary entry else).
@@ -34,8 +34,7 @@ double tk_logprob(const float *logits, int32_t vocab, int32_t id);
 /* The index of the largest logit, the lowest one among equals; -1 if none is above -INFINITY. */
 int32_t tk_argmax(const float *logits, int32_t vocab);
 
-/* ---- stop strings (stop.c) ------------------------------------------------------------------------------
- */
+/* ---- stop strings (stop.c) --------------------------------------------------------------------------- */
 
 /* Watches text that arrives in pieces for the first of several strings. Holds back exactly the longest end
  * of the text so far that may begin a stop string, so never more than the longest string less one byte; the
@@ -57,7 +56,7 @@ void tk_stop_finish(tk_stop *s, tk_buf *out);
 /* Which string was found, by its index in `strings`; -1: none */
 int tk_stop_found(const tk_stop *s);
 
-/* ---- engine (engine.c) ------------------------------------------------------------------------------------ */
+/* ---- engine (engine.c) ------------------------------------------------------------------------------- */
 
 /* A loaded model that advances several sequences at once over one paged KV cache. A sequence's logits never
  * depend on the others, on how its tokens were cut into steps, or on the number of threads. One thread at a
@@ -65,15 +64,15 @@ int tk_stop_found(const tk_stop *s);
 typedef struct tk_engine tk_engine;
 
 typedef struct tk_engine_options { /* all zero is a good default */
-    int threads;       /* 0: one per CPU */
-    int64_t ctx;       /* positions of each sequence; 0: the model's, lowered to what fits free memory */
-    int seqs;          /* sequences at a time; 0: 1 */
-    int chunk;         /* tokens of one step; 0: 512, or fewer when ctx is */
-    int picks;         /* rows of logits of one step; 0: seqs */
-    int page_size;     /* keys of a page, a multiple of 16; 0: 64 */
-    bool kv_set;       /* kv below counts; else F32 for float32 weights and F16 otherwise */
-    tk_dtype kv;       /* F32, F16, BF16, Q8_0 */
-    bool reference;    /* slow plain C everywhere */
+    int threads;                   /* 0: one per CPU */
+    int64_t ctx;    /* positions of each sequence; 0: the model's, lowered to what fits free memory */
+    int seqs;       /* sequences at a time; 0: 1 */
+    int chunk;      /* tokens of one step; 0: 512, or fewer when ctx is */
+    int picks;      /* rows of logits of one step; 0: seqs */
+    int page_size;  /* keys of a page, a multiple of 16; 0: 64 */
+    bool kv_set;    /* kv below counts; else F32 for float32 weights and F16 otherwise */
+    tk_dtype kv;    /* F32, F16, BF16, Q8_0 */
+    bool reference; /* slow plain C everywhere */
     bool no_fuse;
     bool plan_only;    /* no memory, no weights: for `plan` and `explain` */
     unsigned cpu_mask; /* features to leave unused (TK_CPU_*) */
@@ -87,8 +86,9 @@ typedef struct tk_engine_info {
     int64_t ctx;
     tk_dtype kv;
     bool ctx_lowered; /* below the model's to fit memory */
-    size_t weights, mapped, state, io, work; /* packed or owned weights; weights read from the file's own pages; ... */
-    double load_s;    /* reading and packing */
+    size_t weights, mapped, state, io,
+        work;      /* packed or owned weights; weights read from the file's own pages; ... */
+    double load_s; /* reading and packing */
 } tk_engine_info;
 const tk_engine_info *tk_engine_info_of(const tk_engine *e);
 const struct tk_program *tk_engine_program(const tk_engine *e);
@@ -107,14 +107,15 @@ typedef struct tk_step_item {
     const int32_t *tokens;
     int n, want;
 } tk_step_item;
-/* One step: at most `chunk` tokens and `picks` wanted rows in all, each sequence at most once. *logits: [wanted
- * rows][vocab], in the order of the items and tokens; valid until the next step; NULL allowed. Fails without a
- * change when a token is not in the vocabulary or a sequence would pass the context (both numbers are said). */
+/* One step: at most `chunk` tokens and `picks` wanted rows in all, each sequence at most once. *logits:
+ * [wanted rows][vocab], in the order of the items and tokens; valid until the next step; NULL allowed. Fails
+ * without a change when a token is not in the vocabulary or a sequence would pass the context (both numbers
+ * are said). */
 tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, const float **logits);
 /* As many steps as n tokens need; logits of the last token. */
 tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits);
 
-/* ---- the public API's model (open.c, prompt.c, generate.c) ---------------------------------------------- */
+/* ---- the public API's model (open.c, prompt.c, generate.c) ------------------------------------------- */
 
 struct tk_model {
     tk_modelfile *file;

@@ -19,11 +19,14 @@ static tk_id matrix(const layer *l, const char *role, const char *dims) {
     return tk_declare(l->p, TK_WEIGHT, role, dims, t);
 }
 
-static tk_id vector(const layer *l, const char *role, const char *dims) { return tk_declare(l->p, TK_WEIGHT, role, dims, l->p->real); }
+static tk_id vector(const layer *l, const char *role, const char *dims) {
+    return tk_declare(l->p, TK_WEIGHT, role, dims, l->p->real);
+}
 
 static tk_id linear(const layer *l, tk_id x, const char *role, const char *dims, const char *bias) {
     tk_id w = matrix(l, role, dims);
-    tk_id y = l->b->findmax ? TK_EMIT(l->p, qlinear, TK_NOATTR, x, w) : TK_EMIT(l->p, linear, TK_NOATTR, x, w);
+    tk_id y =
+        l->b->findmax ? TK_EMIT(l->p, qlinear, TK_NOATTR, x, w) : TK_EMIT(l->p, linear, TK_NOATTR, x, w);
     if (!bias) return y;
     char out[TK_MAX_DIMS + 2] = "";
     strncat(out, dims, strcspn(dims, "|"));
@@ -84,16 +87,28 @@ static tk_id mlp(const layer *l, tk_id x) {
 static tk_status letters(tk_program *p, const tk_build *b) {
     const tk_config *c = b->config;
     if (c->gated && c->act != TK_ACT_SILU)
-        return TK_FAIL(TK_E_UNSUPPORTED, "%s: a gated MLP with this activation is not known\nonly SiLU is built", c->name);
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "%s: a gated MLP with this activation is not known\nonly SiLU is built", c->name);
     if (c->embed_scale != 1 || c->residual_scale != 1 || c->logit_scale != 1)
-        return TK_FAIL(TK_E_UNSUPPORTED, "%s: scaled embeddings, residuals or logits are not built yet", c->name);
+        return TK_FAIL(TK_E_UNSUPPORTED, "%s: scaled embeddings, residuals or logits are not built yet",
+                       c->name);
     int64_t vocab = (int64_t)tk_align((size_t)c->n_vocab, (size_t)TK_MAX(b->vocab_multiple, 1));
-    const struct { char letter; int64_t size, N; } all[] = {
-        { 't', b->tokens, b->tokens }, { 'o', b->picks, b->picks },         { 'e', c->n_embd, c->n_embd },
-        { 'g', c->n_kv_head, c->n_kv_head }, { 'r', c->n_head / TK_MAX(c->n_kv_head, 1), c->n_head / TK_MAX(c->n_kv_head, 1) },
-        { 'd', c->head_dim, c->head_dim }, { 'f', c->n_ff, c->n_ff },       { 'v', vocab, c->n_vocab },
-        { 'c', c->n_ctx, c->n_ctx },     { 'z', c->rope.dims / 2, c->rope.dims / 2 },
-        { 'P', b->pages, b->pages },     { 's', b->page_size, b->page_size },
+    const struct {
+        char letter;
+        int64_t size, N;
+    } all[] = {
+        { 't', b->tokens, b->tokens },
+        { 'o', b->picks, b->picks },
+        { 'e', c->n_embd, c->n_embd },
+        { 'g', c->n_kv_head, c->n_kv_head },
+        { 'r', c->n_head / TK_MAX(c->n_kv_head, 1), c->n_head / TK_MAX(c->n_kv_head, 1) },
+        { 'd', c->head_dim, c->head_dim },
+        { 'f', c->n_ff, c->n_ff },
+        { 'v', vocab, c->n_vocab },
+        { 'c', c->n_ctx, c->n_ctx },
+        { 'z', c->rope.dims / 2, c->rope.dims / 2 },
+        { 'P', b->pages, b->pages },
+        { 's', b->page_size, b->page_size },
     };
     for (size_t i = 0; i < TK_COUNT(all); i++)
         if (all[i].size) tk_letter(p, all[i].letter, all[i].size, all[i].N);
@@ -103,7 +118,8 @@ static tk_status letters(tk_program *p, const tk_build *b) {
 static void train_head(layer *l, tk_id h, tk_id w) {
     tk_program *p = l->p;
     if (l->b->logits) tk_output(p, "logits", TK_EMIT(p, linear, TK_NOATTR, h, w));
-    tk_id y = tk_declare(p, TK_INPUT, "targets", "t", TK_I32), m = tk_declare(p, TK_INPUT, "mask", "t", p->real);
+    tk_id y = tk_declare(p, TK_INPUT, "targets", "t", TK_I32),
+          m = tk_declare(p, TK_INPUT, "mask", "t", p->real);
     tk_id n = tk_declare(p, TK_INPUT, "count", "", p->real);
     tk_id lse = TK_EMIT(p, head, TK_NOATTR, h, w, y);
     tk_output(p, "loss", TK_EMIT(p, loss, TK_NOATTR, lse, lse + 1, m, n));
@@ -116,12 +132,16 @@ tk_status tk_build_program(tk_program *p, const tk_build *b) {
     TK_TRY(letters(p, b));
     tk_id tokens = tk_declare(p, TK_INPUT, "tokens", "t", TK_I32);
     l.pos = tk_declare(p, TK_INPUT, "positions", "t", TK_I32);
-    if (b->serve) l.slot = tk_declare(p, TK_INPUT, "slots", "t", TK_I32);
-    else l.seq = tk_declare(p, TK_INPUT, "sequences", "t", TK_I32);
+    if (b->serve)
+        l.slot = tk_declare(p, TK_INPUT, "slots", "t", TK_I32);
+    else
+        l.seq = tk_declare(p, TK_INPUT, "sequences", "t", TK_I32);
     if (c->rope.dims) l.freq = tk_declare(p, TK_CONST, "rope_freqs", "z", p->real);
     tk_id embed = matrix(&l, "embed", "v|e");
     tk_id h = TK_EMIT(p, embed, TK_NOATTR, tokens, embed);
-    if (c->learned_pos) h = TK_EMIT(p, add, TK_NOATTR, h, TK_EMIT(p, embed, TK_NOATTR, l.pos, matrix(&l, "pos_embed", "c|e")));
+    if (c->learned_pos)
+        h = TK_EMIT(p, add, TK_NOATTR, h,
+                    TK_EMIT(p, embed, TK_NOATTR, l.pos, matrix(&l, "pos_embed", "c|e")));
     h = drop(&l, h, 0);
     l.rope_factor = b->rope_factor;
     for (int i = 0; i < c->n_layer; i++) {
@@ -135,7 +155,9 @@ tk_status tk_build_program(tk_program *p, const tk_build *b) {
     if (b->serve) h = TK_EMIT(p, pick, TK_NOATTR, h, tk_declare(p, TK_INPUT, "picks", "o", TK_I32));
     h = norm(&l, h, "norm_out", "norm_out.b");
     tk_id w = c->tied ? embed : matrix(&l, "head", "v|e");
-    if (b->serve) tk_output(p, "logits", TK_EMIT(p, linear, TK_NOATTR, h, w));
-    else train_head(&l, h, w);
+    if (b->serve)
+        tk_output(p, "logits", TK_EMIT(p, linear, TK_NOATTR, h, w));
+    else
+        train_head(&l, h, w);
     return tk_prog_check(p);
 }

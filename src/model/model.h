@@ -10,7 +10,7 @@
 
 typedef struct tk_tokenizer tk_tokenizer; /* text/text.h */
 
-/* ---- config: a family is its fields, not code --------------------------------------------------------- */
+/* ---- config: a family is its fields, not code -------------------------------------------------------- */
 
 typedef enum tk_arch {
 #define TK_ARCH_ROW(id, hf, gguf, builder) TK_ARCH_##id,
@@ -144,15 +144,14 @@ tk_status tk_modelfile_weight(const tk_modelfile *f, const char *role, int layer
 /* Logical row `row` as float32 -> dst[cols]. */
 void tk_weight_view_row(const tk_weight_view *v, int64_t row, float *dst);
 
-/* ---- metadata, for `show` --------------------------------------------------------------------------------
- */
+/* ---- metadata, for `show` ---------------------------------------------------------------------------- */
 
 typedef struct tk_meta {
     const char *key, *value; /* value as text, valid UTF-8, shortened beyond some 200 bytes */
 } tk_meta;
 const tk_meta *tk_modelfile_meta(const tk_modelfile *f, int *n);
 
-/* ---- builder (build.c) ---------------------------------------------------------------------------------- */
+/* ---- builder (build.c) ------------------------------------------------------------------------------- */
 
 struct tk_program;
 typedef struct tk_build {
@@ -160,14 +159,16 @@ typedef struct tk_build {
     bool serve;   /* paged KV cache and picked rows' logits; else the training form: loss over all tokens */
     bool logits;  /* training form: also the output "logits" [t, v] */
     bool findmax; /* training form: the integer-MAC accelerator's Linear */
-    float dropout, rope_factor; /* rope_factor: from tk_rope_freqs */
-    tk_dtype kv;                /* of the cache */
+    float dropout, rope_factor;              /* rope_factor: from tk_rope_freqs */
+    tk_dtype kv;                             /* of the cache */
     int64_t tokens, picks, pages, page_size; /* capacities */
-    int vocab_multiple;         /* the vocabulary is padded to a multiple of this; 0: not */
-    tk_dtype (*dtype)(void *arg, const char *role, int layer); /* of matrices; NULL: the program's real type */
+    int vocab_multiple;                      /* the vocabulary is padded to a multiple of this; 0: not */
+    tk_dtype (*dtype)(void *arg, const char *role,
+                      int layer); /* of matrices; NULL: the program's real type */
     void *arg;
 } tk_build;
 /* Emits the forward program. Inputs: tokens positions [t] (i32); serve: slots [t], picks [o] -> output logits
- * [o, v]; train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constant rope_freqs [z]. */
+ * [o, v]; train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constant rope_freqs [z].
+ */
 tk_status tk_build_program(struct tk_program *p, const tk_build *b);
 #endif

@@ -17,4 +17,6 @@ size_t attn_paged_scratch(const tk_dim dim[26], int nth) {
 }
 
 /* a row of floats a thread (add_norm_quant, norm_quant) */
-size_t row_scratch(const tk_dim dim[26], int nth) { return (size_t)nth * (size_t)dim['k' - 'a'].n * sizeof(float); }
+size_t row_scratch(const tk_dim dim[26], int nth) {
+    return (size_t)nth * (size_t)dim['k' - 'a'].n * sizeof(float);
+}

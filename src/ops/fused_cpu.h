@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The windows of fusions.def: each thread runs the window's own kernels over a few rows at a time, so that what passes
- * between them stays in its L1 cache and the threads meet once instead of after each. Same bits by construction.
- * Included by the tier files. */
+/* The windows of fusions.def: each thread runs the window's own kernels over a few rows at a time, so that
+ * what passes between them stays in its L1 cache and the threads meet once instead of after each. Same bits
+ * by construction. Included by the tier files. */
 #include "base/packed.h"
 
 void tk__quant_run_avx2(tk_a8 *y, int64_t step, const float *x, int64_t blocks); /* serves both tiers */
@@ -17,7 +17,8 @@ V_INLINE tk_args fused_part(const tk_args *a, int64_t t, int64_t k) {
 }
 
 /* [z = x + y;] q = quant(norm(z) w), row by row through a row of scratch a thread */
-V_INLINE void norm_quant_rows(const tk_args *a, const float *x, const float *y, float *z, void *q, const float *w) {
+V_INLINE void norm_quant_rows(const tk_args *a, const float *x, const float *y, float *z, void *q,
+                              const float *w) {
     const int64_t k = TK_DIM(a, 'k'), rows = TK_DIM(a, 't');
     float *line = (float *)a->scratch + a->ith * k;
     int64_t row, to;
@@ -56,4 +57,6 @@ void KERNEL_NAME(swiglu_quant)(const tk_args *a) {
 }
 
 void KERNEL_NAME(norm_quant)(const tk_args *a) { norm_quant_rows(a, a->p[0], NULL, NULL, a->p[2], a->p[1]); }
-void KERNEL_NAME(add_norm_quant)(const tk_args *a) { norm_quant_rows(a, a->p[0], a->p[1], a->p[3], a->p[4], a->p[2]); }
+void KERNEL_NAME(add_norm_quant)(const tk_args *a) {
+    norm_quant_rows(a, a->p[0], a->p[1], a->p[3], a->p[4], a->p[2]);
+}

@@ -12,7 +12,9 @@
 
 /* One letter: local size, first global index, true size. Indices first + i >= N are padding and inert.
  * When a signature's letter binds a run of dims, n is their product and `first` is 0. */
-typedef struct tk_dim { int64_t n, first, N; } tk_dim;
+typedef struct tk_dim {
+    int64_t n, first, N;
+} tk_dim;
 
 /* Constants of a record. Which op uses which field is said beside its row in ops.def. */
 typedef struct tk_attr {
@@ -29,7 +31,7 @@ typedef struct tk_batch {
     const int32_t *past;  /* [seqs] tokens of the sequence that came in earlier steps; 0 in training */
     const int32_t *pages; /* [seqs][max_pages] page numbers of the KV cache; NULL in training */
     int32_t max_pages, page_size; /* page_size: keys a page, a multiple of 16 */
-    uint64_t seed, step;  /* of dropout */
+    uint64_t seed, step;          /* of dropout */
 } tk_batch;
 
 typedef struct tk_args {
@@ -47,7 +49,7 @@ typedef void tk_kernel(const tk_args *a);
 typedef size_t tk_scratch(const tk_dim dim[26], int nth);
 #define TK_DIM(a, letter) ((a)->dim[(letter) - 'a'].n)
 
-/* ---- conventions shared by kernels ---------------------------------------------------------------------
+/* ---- conventions shared by kernels ------------------------------------------------------------------- */
  *
  * Matrices are dense, row major, dims in the order of the signature. A weight w:nk is n rows of k, in the
  * layout of its dtype (base/formats.def), n rounded up to the format's group.
@@ -65,6 +67,6 @@ typedef size_t tk_scratch(const tk_dim dim[26], int nth);
 /* rope, attr.i[0]: which elements of a head rotate together. HALF: i and i + z (Hugging Face, NeoX);
  * INTERLEAVED: 2i and 2i + 1 (llama2.c; GGUF's llama family, whose q and k rows lie permuted for it). */
 typedef enum tk_rope_style { TK_ROPE_HALF, TK_ROPE_INTERLEAVED, TK_ROPE_PAIRS = TK_ROPE_INTERLEAVED } tk_rope_style;
-/* act, attr.i[0] */
-typedef enum tk_act { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU, TK_ACTS } tk_act;
+ /* act, attr.i[0] */
+ typedef enum tk_act { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU, TK_ACTS } tk_act;
 #endif

@@ -7,13 +7,13 @@
 #define TK_TEXT_H
 #include "base/base.h"
 
-/* ---- values -------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------ */
 
 typedef struct tk_str { /* bytes somebody else owns; not NUL-terminated */
     const char *s;
     size_t n;
 } tk_str;
-#define TK_STR(literal) ((tk_str){(literal), sizeof(literal) - 1})
+#define TK_STR(literal) ((tk_str){ (literal), sizeof(literal) - 1 })
 
 typedef struct tk_ids { /* zero-initialized is empty and valid; free with tk_ids_free */
     int32_t *id;
@@ -37,10 +37,16 @@ typedef struct tk_vocab {
 } tk_vocab;
 /* All keys absent. Start from this: a zeroed tk_vocab would name token 0 as everything. */
 #define TK_VOCAB_NONE                                                                                        \
-    ((tk_vocab){.bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1, .add_bos = -1, .add_eos = -1,         \
-                .add_space_prefix = -1})
+    ((tk_vocab){ .bos = -1,                                                                                  \
+                 .eos = -1,                                                                                  \
+                 .eot = -1,                                                                                  \
+                 .unk = -1,                                                                                  \
+                 .pad = -1,                                                                                  \
+                 .add_bos = -1,                                                                              \
+                 .add_eos = -1,                                                                              \
+                 .add_space_prefix = -1 })
 
-/* ---- opening ------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------- */
 
 typedef struct tk_tokenizer tk_tokenizer;
 /* config: tokenizer_config.json (names bos, eos, unk, pad), or NULL. */
@@ -53,7 +59,7 @@ tk_status tk_tokenizer_from_tokbin(tk_tokenizer **out, const void *data, size_t 
 tk_status tk_tokenizer_open(tk_tokenizer **out, const char *path);
 void tk_tokenizer_free(tk_tokenizer *t); /* NULL is fine */
 
-/* ---- text -> ids --------------------------------------------------------------------------------------- */
+/* ---- text -> ids ------------------------------------------------------------------------------------- */
 
 enum {
     TK_ENCODE_ADD_SPECIAL = 1,   /* the begin/end tokens of the post-processor (GGUF: add_bos, add_eos) */
@@ -65,7 +71,7 @@ enum {
  * several threads at once. On failure `ids` may hold a part. */
 tk_status tk_encode(const tk_tokenizer *t, const char *text, size_t n, unsigned flags, tk_ids *ids);
 
-/* ---- ids -> text --------------------------------------------------------------------------------------- */
+/* ---- ids -> text ------------------------------------------------------------------------------------- */
 
 enum {
     TK_DECODE_SKIP_SPECIAL = 1, /* special tokens (begin, end, chat marks) give no text */
@@ -85,7 +91,7 @@ tk_status tk_detok_push(tk_detok *d, int32_t id, tk_buf *text);
 tk_status tk_detok_flush(tk_detok *d, tk_buf *text); /* then ready for a new text, with the same flags */
 void tk_detok_free(tk_detok *d);
 
-/* ---- questions ----------------------------------------------------------------------------------------- */
+/* ---- questions --------------------------------------------------------------------------------------- */
 
 int32_t tk_tokenizer_size(const tk_tokenizer *t); /* largest id + 1; the model's logits may be wider */
 /* As the vocabulary spells it (byte-level tokens in GPT-2's alphabet); s is NULL for an id without a
@@ -102,5 +108,5 @@ bool tk_tokenizer_adds_bos(const tk_tokenizer *t); /* ADD_SPECIAL puts bos first
 
 typedef enum tk_special { TK_BOS, TK_EOS, TK_EOT, TK_UNK, TK_PAD, TK_SPECIALS } tk_special;
 int32_t tk_tokenizer_special(const tk_tokenizer *t, tk_special which); /* -1: none */
-const char *tk_tokenizer_model(const tk_tokenizer *t); /* "BPE", "SPM": for `show` */
+const char *tk_tokenizer_model(const tk_tokenizer *t);                 /* "BPE", "SPM": for `show` */
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A plain main for a fuzz target, where there is no libFuzzer: every file of the corpus folder, then seeded mutations
- * of them for TOKAMAK_FUZZ_SECONDS (default 2). Prints the seed; TOKAMAK_FUZZ_KEEP=1 keeps the
+/* A plain main for a fuzz target, where there is no libFuzzer: every file of the corpus folder, then seeded
+ * mutations of them for TOKAMAK_FUZZ_SECONDS (default 2). Prints the seed; TOKAMAK_FUZZ_KEEP=1 keeps the
  * input at hand in ./crash-input. */
 #include <dirent.h>
 #include <stdio.h>
@@ -37,11 +37,14 @@ static void read_corpus(const char *folder) {
 /* Copies a corpus file and damages it: flips, overwritten numbers, cuts, repeats, splices of another file. */
 static size_t mutate(uint8_t *out, size_t cap) {
     const tk_buf *a = &files[rnd((uint32_t)nfiles)], *b = &files[rnd((uint32_t)nfiles)];
-    static const uint8_t numbers[][8] = { { 0 }, { 255, 255, 255, 255, 255, 255, 255, 255 }, { 0, 0, 0, 128 }, { 255, 255, 255, 127 }, { 1 } };
+    static const uint8_t numbers[][8] = {
+        { 0 }, { 255, 255, 255, 255, 255, 255, 255, 255 }, { 0, 0, 0, 128 }, { 255, 255, 255, 127 }, { 1 }
+    };
     size_t n = TK_MIN(a->len, cap);
     memcpy(out, a->data, n);
     for (uint32_t k = 1 + rnd(6); k && n; k--) {
-        size_t at = rnd((uint32_t)n), m = TK_MIN(1 + rnd(64), n - at), from = b->len ? rnd((uint32_t)b->len) : 0;
+        size_t at = rnd((uint32_t)n), m = TK_MIN(1 + rnd(64), n - at),
+               from = b->len ? rnd((uint32_t)b->len) : 0;
         switch (rnd(6)) {
         case 0: out[at] ^= (uint8_t)(1u << rnd(8)); break;
         case 1: out[at] = (uint8_t)rnd(256); break;
