@@ -245,6 +245,19 @@ static void gguf_special_tokens(void **state) {
     assert_int_equal(tk_tokenizer_special(t, TK_UNK), 0);
     tk_tokenizer_free(t);
 
+    /* Nor do its neighbours merge across it (tools/judge_vocab.py: llama.cpp on SmolLM2's vocabulary). */
+    for (size_t i = 0; i < a.v.n_tokens; i++)
+        if (a.tokens[i].n == 2 && !memcmp(a.tokens[i].s, "\xC4\x94", 2))
+            a.tokens[i] = TK_STR("unused too"); /* 0x14 */
+    ok(tk_tokenizer_from_vocab(&t, &a.v));
+    ok(tk_encode(t, "?\"", 2, 0, &ids));
+    assert_int_equal(ids.n, 1);
+    ids.n = 0;
+    ok(tk_encode(t, "?\x14\"", 3, 0, &ids));
+    assert_int_equal(ids.n, 2);
+    tk_ids_free(&ids);
+    tk_tokenizer_free(t);
+
     static const char *const bad[] = { NULL, "", "default", "llama", "llama-bpe smollm", " ", "gpt-2 " };
     for (size_t i = 0; i < TK_COUNT(bad); i++) {
         a.v.pre = bad[i];

@@ -56,6 +56,7 @@ static bool candidate(const tk__work *w, const char *s, int32_t i, int32_t j, tk
     const tk__symbol *a = &w->symbol[i], *b = &w->symbol[j];
     c->len = a->len + b->len;
     if (t->kind == TK_MODEL_BPE) {
+        if (a->id < 0 || b->id < 0) return false; /* a gap */
         const tk__merge *m = tk__merges_get(&t->merges, a->id, b->id);
         if (!m) return false;
         c->key = (uint64_t)m->rank << 32 | (uint32_t)i, c->id = m->id;
@@ -121,8 +122,10 @@ static tk_status merge_all(tk__work *w, const char *s) {
  * ------------------------------------------------------------------------------------------------------ */
 
 /* First symbols of a word. An unknown letter becomes its <0xNN> tokens if all of them exist, else the
- * unknown token (neighbouring ones fused on request), else nothing at all. Order of events as in
- * Hugging Face's merge_word, where a pending unknown token is written when the next known letter comes. */
+ * unknown token (neighbouring ones fused on request), else nothing at all. Then its neighbours may merge, as in
+ * Hugging Face's library, or not (`gaps`): it stays between them as a symbol without an id, as in llama.cpp. Order
+ * of events as in Hugging Face's merge_word, where a pending unknown token is written when the next known letter
+ * comes. */
 typedef struct start {
     tk__work *w;
     uint32_t at, unk_len; /* unk_len: bytes of the pending unknown token, 0: none */
@@ -148,7 +151,7 @@ static tk_status put_missing(start *z, const char *letter, unsigned len) {
         for (unsigned i = 0; i < len; i++) TK_TRY(put_letter(z, t->byte_id[(uint8_t)letter[i]], 1));
         return TK_OK;
     }
-    if (t->unk < 0) return TK_OK;
+    if (t->unk < 0) return t->gaps ? put_letter(z, -1, len) : TK_OK;
     if (!t->fuse_unk) TK_TRY(flush_unknown(z));
     z->unk_len += len;
     return TK_OK;
@@ -239,7 +242,7 @@ static tk_status bpe_word(tk__work *w, const char *s, size_t n) {
     TK_TRY(start_word(w, s, n));
     TK_TRY(merge_all(w, s));
     for (size_t i = 0; i < w->n_symbol; i++)
-        if (w->symbol[i].len) TK_TRY(tk_ids_push(w->out, w->symbol[i].id));
+        if (w->symbol[i].len && w->symbol[i].id >= 0) TK_TRY(tk_ids_push(w->out, w->symbol[i].id));
     return TK_OK;
 }
 

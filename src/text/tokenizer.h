@@ -245,6 +245,7 @@ struct tk_tokenizer {
     tk__model_kind kind;
     tk__merges merges;
     bool ignore_merges, byte_fallback, fuse_unk, add_bos;
+    bool gaps;      /* a letter that gives nothing keeps its neighbours from merging */
     bool raw_added; /* GGUF: added tokens are spelled as text, not in the byte-level alphabet */
     int32_t unk;
     tk_str

@@ -111,7 +111,7 @@ static tk_status fill_vocab(tk_tokenizer *t, const tk_vocab *v) {
     if (checked(v, v->unk) >= 0) t->unk = v->unk;
     t->special[TK_UNK] = t->unk;
     if (t->kind == TK_MODEL_BPE)
-        t->unk = -1; /* bytes that the vocabulary lacks (SmolLM2: 0x16) give nothing */
+        t->unk = -1, t->gaps = true; /* bytes that the vocabulary lacks (SmolLM2: 0x16) give nothing */
     bool bos = v->add_bos >= 0 ? v->add_bos : t->add_bos;
     if (bos && t->special[TK_BOS] >= 0) TK_TRY(tk_ids_push(&t->prefix, t->special[TK_BOS]));
     if (v->add_eos > 0 && t->special[TK_EOS] >= 0) TK_TRY(tk_ids_push(&t->suffix, t->special[TK_EOS]));
