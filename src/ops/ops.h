@@ -49,7 +49,7 @@ typedef void tk_kernel(const tk_args *a);
 typedef size_t tk_scratch(const tk_dim dim[26], int nth);
 #define TK_DIM(a, letter) ((a)->dim[(letter) - 'a'].n)
 
-/* ---- conventions shared by kernels ------------------------------------------------------------------- */
+/* ---- conventions shared by kernels -------------------------------------------------------------------
  *
  * Matrices are dense, row major, dims in the order of the signature. A weight w:nk is n rows of k, in the
  * layout of its dtype (base/formats.def), n rounded up to the format's group.
@@ -66,7 +66,11 @@ typedef size_t tk_scratch(const tk_dim dim[26], int nth);
 
 /* rope, attr.i[0]: which elements of a head rotate together. HALF: i and i + z (Hugging Face, NeoX);
  * INTERLEAVED: 2i and 2i + 1 (llama2.c; GGUF's llama family, whose q and k rows lie permuted for it). */
-typedef enum tk_rope_style { TK_ROPE_HALF, TK_ROPE_INTERLEAVED, TK_ROPE_PAIRS = TK_ROPE_INTERLEAVED } tk_rope_style;
- /* act, attr.i[0] */
- typedef enum tk_act { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU, TK_ACTS } tk_act;
+typedef enum tk_rope_style {
+    TK_ROPE_HALF,
+    TK_ROPE_INTERLEAVED,
+    TK_ROPE_PAIRS = TK_ROPE_INTERLEAVED
+} tk_rope_style;
+/* act, attr.i[0] */
+typedef enum tk_act { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU, TK_ACTS } tk_act;
 #endif
