@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The program against itself on simulated meshes, and golden numbers: collectives per layer, planned memory,
- * findmax passes. (test_oracle_program.c compares it with straight-line models.) */
+ * findmax passes. (test_program.c compares it with straight-line models.) */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,7 +89,7 @@ static void meshes_agree(void **state) {
             }
 }
 
-/* Collectives per layer (core.md's golden table): the difference between three layers and two. */
+/* Collectives per layer: the difference between three layers and two. */
 static void golden_collectives(void **state) {
     (void)state;
     static const struct {
