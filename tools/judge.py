@@ -10,12 +10,12 @@ compiles its AMX code wrongly). `make check` needs none of that, for each judge 
 
     judge                truth                                twin in `make check`
     models               transformers, tiny random models     tests/test_models.c on tests/data/hf (the same vectors)
-    stories              llama2.c's own greedy text           tests/test_oracle.c, tests/test_models.c
-    SmolLM2              transformers and llama.cpp           tests/test_models.c on tests/data/judge, tests/test_linear.c
-    formats              transformers on gguf-py's weights    tests/test_formats.c, tests/test_modelfile.c, tests/test_models.c on tests/data/judge
-    vocabulary           llama.cpp on SmolLM2's vocabulary    tests/test_tokenizer.c on smollm.cases.json
+    stories              llama2.c's own greedy text           tests/test_oracle.c, tests/cli_generate.sh
+    SmolLM2              transformers and llama.cpp           tests/test_quantized.c, tests/test_linear.c
+    formats              transformers on gguf-py's weights    tests/test_quantized.c, tests/test_formats.c, tests/test_modelfile.c
+    vocabulary           llama.cpp on SmolLM2's vocabulary    tests/test_tokenizer.c (smollm.cases.json, gguf_special_tokens)
     tokenizers           HF tokenizers                        tests/test_tokenizer.c on tests/data/tokenizers
-    templates            jinja2                               tests of the template engine on committed cases
+    templates            jinja2                               tests/test_template.c on committed cases
     hub                  huggingface_hub                      tests/test_hub.c, tests/cli_models.sh
 """
 import argparse
@@ -38,7 +38,7 @@ JUDGES = {
     "formats": ["tools/judge_formats.py", "--build", "{build}"],
     "vocabulary": ["tools/judge_vocab.py", "--build", "{build}"],
     "tokenizers": ["tools/judge_tokenizers.py", "--lib", "{build}/lib/libtokamak.so", "--cli", "{build}/bin/tokamak", "gpt2", "llama3_2"],
-    "templates": ["tools/judge_templates.py", "--build", "{build}"],
+    "templates": ["tools/judge_templates.py", "--lib", "{build}/lib/libtokamak.so"],
     "hub": ["tools/judge_hub.py", "{build}/bin/tokamak"],
 }
 
