@@ -10,7 +10,7 @@ compiles its AMX code wrongly). `make check` needs none of that, for each judge 
 
     judge                truth                                twin in `make check`
     models               transformers, tiny random models     tests/test_models.c on tests/data/hf (the same vectors)
-    stories              llama2.c's own greedy text           tests/test_oracle.c, tests/cli_generate.sh
+    stories              llama2.c's own greedy text           tests/test_oracle.c, tests/test_modelfile.c on llama2c-v0.bin
     SmolLM2              transformers and llama.cpp           tests/test_quantized.c, tests/test_linear.c
     formats              transformers on gguf-py's weights    tests/test_quantized.c, tests/test_formats.c, tests/test_modelfile.c
     vocabulary           llama.cpp on SmolLM2's vocabulary    tests/test_tokenizer.c (smollm.cases.json, gguf_special_tokens)

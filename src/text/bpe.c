@@ -122,10 +122,10 @@ static tk_status merge_all(tk__work *w, const char *s) {
  * ------------------------------------------------------------------------------------------------------ */
 
 /* First symbols of a word. An unknown letter becomes its <0xNN> tokens if all of them exist, else the
- * unknown token (neighbouring ones fused on request), else nothing at all. Then its neighbours may merge, as in
- * Hugging Face's library, or not (`gaps`): it stays between them as a symbol without an id, as in llama.cpp. Order
- * of events as in Hugging Face's merge_word, where a pending unknown token is written when the next known letter
- * comes. */
+ * unknown token (neighbouring ones fused on request), else nothing at all. Then its neighbours may merge, as
+ * in Hugging Face's library, or not (`gaps`): it stays between them as a symbol without an id, as in
+ * llama.cpp. Order of events as in Hugging Face's merge_word, where a pending unknown token is written when
+ * the next known letter comes. */
 typedef struct start {
     tk__work *w;
     uint32_t at, unk_len; /* unk_len: bytes of the pending unknown token, 0: none */
