@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What only a terminal gets: the question before a pull, and colour. `script` lends the terminal.
 . tests/harness.sh
-command -v script >/dev/null || { echo "skipped: no script(1)" && exit 77; }
+script -qec true /dev/null >/dev/null 2>&1 || { echo "skipped: no script(1), or no terminals to lend" && exit 77; }
 
 # on_terminal INPUT CODE WORDS ARGUMENT...
 on_terminal() {

@@ -16,7 +16,7 @@ enum { COMMANDS = TK_COUNT(commands) - 1 };
 
 static void print_overview(FILE *to) {
     fprintf(to,
-            "tokamak " TK_VERSION ": run and train GPT/LLaMA-class models\n\nusage: tokamak COMMAND ...\n\n");
+            "tokamak " TK_VERSION ": run GPT/LLaMA-class language models\n\nusage: tokamak COMMAND ...\n\n");
     for (int i = 0; i < COMMANDS; i++) fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
     fprintf(
         to,
