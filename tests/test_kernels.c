@@ -172,8 +172,8 @@ static double distance(const trial *t, const op_call *got, const op_call *want, 
     return worst;
 }
 
-/* How far the double reference moves when each real input moves by a relative 2^-24; and the float reference's error
- * at those inputs too, since its error at one point may be small by luck */
+/* How far the double reference moves when each real input moves by a relative 2^-24; and the float
+ * reference's error at those inputs too, since its error at one point may be small by luck */
 static void rounding_probe(const trial *t, const op_call *want, double probe[TK_MAX_OPERANDS],
                            double allowed[TK_MAX_OPERANDS], rng *r) {
     const signature *sig = &t->in->op->sig[t->adj];
