@@ -303,8 +303,9 @@ static void ranges(void **state) {
     BAD(top_p, -0.1f)
     BAD(top_p, NAN)
     BAD(min_p, 2)
-    BAD(top_k, -1) BAD(repeat_penalty, 0) BAD(repeat_penalty, -1) BAD(presence_penalty, INFINITY)
-        BAD(frequency_penalty, NAN) BAD(temp, -1) BAD(temp, NAN) BAD(temp, 1e-9f)
+    BAD(top_k, -1)
+    BAD(repeat_penalty, 0) BAD(repeat_penalty, -1) BAD(presence_penalty, INFINITY) BAD(frequency_penalty, NAN)
+        BAD(temp, -1) BAD(temp, NAN) BAD(temp, 1e-9f)
 #undef BAD
             for (size_t i = 0; i < n; i++) {
         tk_sampler *s;

@@ -142,9 +142,11 @@ static bool try_window(fuse *f, const window *w, int last) {
     tk_record r = p->records[last];
     r.op = (uint8_t)w->op, r.nin = (uint8_t)sig->nin, r.nout = (uint8_t)sig->nout, r.attr = TK_NOATTR;
     for (int i = 0; i < sig->nin + sig->nout; i++) r.arg[i] = lookup(&m, sig->o[i].name);
-    for (int k = 0; k < w->nparts; k++) /* each attribute from the part that has it */
+    for (int k = 0; k < w->nparts;
+         k++) /* each attribute from the part that has it; no room for two in one slot */
         for (int i = 0; i < 4; i++) {
             const tk_attr *a = &p->records[at[k]].attr;
+            if ((a->f[i] != 0 && r.attr.f[i] != 0) || (a->i[i] != 0 && r.attr.i[i] != 0)) return false;
             if (a->f[i] != 0) r.attr.f[i] = a->f[i];
             if (a->i[i] != 0) r.attr.i[i] = a->i[i];
         }

@@ -172,6 +172,7 @@ static char choose_letter(const shard *s, const tk_record *r, const tk_binding *
     for (int i = 0; i < r->nin; i++) {
         const tk_value *v = &p->values[r->arg[i]];
         if (!TK_IS_CUT(v->cut[a])) continue;
+        /* cppcheck-suppress arrayIndexOutOfBoundsCond ; a cut is a dim position */
         char ch = v->dim[(int)v->cut[a]];
         if ((is_whole(sig, b, i, ch) && !(axis->data && ch == 't')) || (no_t && ch == 't')) continue;
         bool stored = v->kind == TK_WEIGHT || v->kind == TK_STATEFUL || v->kind == TK_ACCUMULATOR;

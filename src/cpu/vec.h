@@ -351,13 +351,13 @@ V_INLINE vf v_phi(vf x) {
  * infinities and NaN, by the C library. x - n pi/2 in three parts of pi/2 (exact with FMA), or in double. */
 V_INLINE void v_sincos(vf x, vf *sin_out, vf *cos_out) {
     if (v_max_lane(v_select(v_abs(x) <= v_set1(1e6f), (vf){ 0 }, v_set1(1.0f))) != 0) {
-        vf s, c;
+        vf s = { 0 }, c = { 0 };
         for (int i = 0; i < VW; i++) s[i] = sinf(x[i]), c[i] = cosf(x[i]);
         *sin_out = s, *cos_out = c;
         return;
     }
     vi n;
-    vf t = v_round(x * v_set1(0.636619772f), &n), r;
+    vf t = v_round(x * v_set1(0.636619772f), &n), r = { 0 };
 #if VW >= 8
     r = v_fma(t, v_set1(-1.57079637f), x);
     r = v_fma(t, v_set1(4.37113883e-8f), r);

@@ -124,7 +124,7 @@ tk_status tk__hub_check_hash(tk__hub_store *s, int fd, const char *what, const c
 }
 
 tk_status tk__hub_commit_blob(tk__hub_store *s, int fd, const char *etag) {
-    char *from, *to;
+    char *from = NULL, *to = NULL;
     tk_status st = TK_OK;
     if (fsync(fd)) st = tk__hub_fail_errno("write", s->folder);
     if (close(fd) && st == TK_OK) st = tk__hub_fail_errno("write", s->folder);

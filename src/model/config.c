@@ -223,6 +223,12 @@ tk_status tk__config_check(tk_config *c) {
     return TK_OK;
 }
 
+const char tk__families[] =
+#define TK_ARCH_ROW(id, hf, gguf, builder) " " hf
+#include "model/archs.def"
+#undef TK_ARCH_ROW
+    ;
+
 const char *tk_arch_name(tk_arch a) {
     static const char *const names[] = {
 #define TK_ARCH_ROW(id, hf, gguf, builder) hf,

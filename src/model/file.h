@@ -148,4 +148,6 @@ tk_status tk__key_int(const tk__keys *k, const char *key, int64_t min, int64_t m
 /* A JSON document from memory or file: duplicates refused, depth bounded; *out owned by the caller. */
 tk_status tk__json_parse(json_t **out, const char *text, size_t n, const char *name);
 tk_status tk__json_file(json_t **out, const char *path, size_t limit);
+/* The families of archs.def by name, each behind a blank, for messages */
+extern const char tk__families[];
 #endif

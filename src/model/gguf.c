@@ -449,8 +449,8 @@ static tk_status read_config(tk_modelfile *f) {
     int a = 0;
     while (a < TK_ARCHS && strcmp(names[a], arch)) a++;
     if (a == TK_ARCHS)
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "%s: unknown architecture \"%.60s\"\nthis build knows llama and gpt2", f->path, arch);
+        return TK_FAIL(TK_E_UNSUPPORTED, "%s: unknown architecture \"%.60s\"\nthis build knows:%s", f->path,
+                       arch, tk__families);
     if (f->n_tensors == 0)
         return TK_FAIL(
             TK_E_FORMAT,

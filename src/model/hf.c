@@ -157,8 +157,8 @@ static tk_status family_of(tk_modelfile *f, const json_t *j) {
     int a = 0;
     while (a < TK_ARCHS && strcmp(names[a], type)) a++;
     if (a == TK_ARCHS)
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "%s: unknown architecture \"%.60s\"\nthis build knows llama and gpt2", f->path, type);
+        return TK_FAIL(TK_E_UNSUPPORTED, "%s: unknown architecture \"%.60s\"\nthis build knows:%s", f->path,
+                       type, tk__families);
     f->config.arch = (tk_arch)a;
     const json_t *q = json_object_get(j, "quantization_config");
     if (q && !json_is_null(q)) {

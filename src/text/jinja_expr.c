@@ -207,7 +207,7 @@ static tk_status string(parser *p, jnode **out) {
     int line = p->t->line;
     tk_buf b = { 0 };
     while (AT(p, T_STR)) tk_buf_put(&b, p->t->s, p->t->n), next(p);
-    jval v;
+    jval v = { 0 };
     tk_status s = tk_buf_check(&b);
     if (s == TK_OK) s = tk__jp_str(p, b.data ? b.data : "", b.len, &v);
     tk_buf_free(&b);

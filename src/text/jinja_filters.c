@@ -83,7 +83,7 @@ static tk_status title(jx *c, const jcall *k, jval *out) {
     const jrow *up = tk__jrow_find(tk__jstr_methods, "upper", 5),
                *low = tk__jrow_find(tk__jstr_methods, "lower", 5);
     while (p < end) {
-        const char *from = p, *rest = NULL;
+        const char *from = p, *rest = p;
         bool sep = false;
         for (const char *q = p; q < end; p = q) {
             uint32_t cp = tk__jutf8_next(&q);
