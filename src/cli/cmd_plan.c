@@ -56,11 +56,17 @@ static const tk_record *peak_record(const tk_program *p, size_t *bytes) {
     return peak;
 }
 
-const cli_option options_plan[] = {
+/* What shapes a program: for both commands */
+static const cli_option program_options[] = {
     { "--sequences", CLI_INT, "N", "1", "sequences at a time", 1, 4096 },
     { "--chunk", CLI_INT, "N", "512", "tokens of one step", 1, 65536 },
     { .include = cli_model_options },
     { .include = cli_json_options },
+    { 0 },
+};
+
+const cli_option options_plan[] = {
+    { .include = program_options },
     { 0 },
 };
 tk_status cmd_plan(const cli_args *a) {
@@ -165,10 +171,7 @@ static void types_of(const tk_program *p, const tk_record *r, char *out, size_t 
 
 const cli_option options_explain[] = {
     { "--program", CLI_FLAG, NULL, NULL, "list every record of the program instead" },
-    { "--sequences", CLI_INT, "N", "1", "sequences at a time", 1, 4096 },
-    { "--chunk", CLI_INT, "N", "512", "tokens of one step", 1, 65536 },
-    { .include = cli_model_options },
-    { .include = cli_json_options },
+    { .include = program_options },
     { 0 },
 };
 tk_status cmd_explain(const cli_args *a) {
