@@ -14,7 +14,7 @@
 #include "ops/ops.h"
 
 enum { T = 512, E = 576, F = 1536, G = 3, R = 3, D = 64, LAYERS = 30, DEPTH = 2048, PAGE = 64, REPEATS = 31 };
-#define OPS(X) X(add) X(norm) X(lnorm) X(rope) X(swiglu) X(act) X(cast) X(kvput) X(attn) X(attn_paged)
+#define OPS(X) X(add) X(norm) X(lnorm) X(rope) X(glu) X(act) X(cast) X(kvput) X(attn) X(attn_paged)
 typedef struct tier {
     const char *name;
     unsigned needs;
@@ -164,7 +164,7 @@ static double elementwise(const tier *t) {
     DIMS(&e, "h", G), rope_k = elements(t, "rope 512x3x64 half", t->rope, e, T * G * D * 8);
     e.attr.i[0] = TK_ROPE_PAIRS, DIMS(&e, "h", G * R),
     elements(t, "rope 512x9x64 pairs", t->rope, e, T * E * 8);
-    DIMS(&a, "n", T * F), gate = elements(t, "swiglu 512x1536", t->swiglu, a, T * F * 12);
+    DIMS(&a, "n", T * F), gate = elements(t, "glu 512x1536", t->glu, a, T * F * 12);
     a.p[1] = z;
     static const char *kinds[] = { "silu 512x1536", "gelu tanh 512x1536", "gelu erf 512x1536",
                                    "relu 512x1536" };
@@ -256,7 +256,7 @@ int main(int argc, char **argv) {
         printf("%-7s %d threads, multiply-adds in registers: %.0f GFLOP/s\n", t->name, threads, limit * 1e-9);
         const double rest = elementwise(t), attn = attention(t, limit);
         if (!*filter)
-            printf("%-7s prefill of 512, 30 layers: attention %.1f ms, norm + add + rope + swiglu %.1f ms\n",
+            printf("%-7s prefill of 512, 30 layers: attention %.1f ms, norm + add + rope + glu %.1f ms\n",
                    t->name, attn * LAYERS * 1e3, rest * LAYERS * 1e3);
     }
     tk_pool_free(pool);

@@ -177,8 +177,10 @@ static void fill(tensor *t, instance *in, rng *r) {
             v = 4;
         else if (named(t, in, "adamw", "v"))
             v = fabs(v);
-        else if (named(t, in, "act", "a") && fabs(v) < 0.01)
+        else if ((named(t, in, "act", "a") || named(t, in, "glu", "a")) && fabs(v) < 0.01)
             v = 0.5; /* ReLU has no slope at 0 */
+        if (!strcmp(in->op->name, "glu") && fabs(fabs(v) - (double)in->attr.f[0]) < 0.01)
+            v += 0.1; /* nor has the limit at itself */
         t->v[i] = v;
     }
 }

@@ -144,7 +144,7 @@ static bool try_window(fuse *f, const window *w, int last) {
     for (int i = 0; i < sig->nin + sig->nout; i++) r.arg[i] = lookup(&m, sig->o[i].name);
     for (int k = 0; k < w->nparts;
          k++) /* each attribute from the part that has it; no room for two in one slot */
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < 4 && p->records[at[k]].op != TK_OP_quant; i++) { /* quant's: its result's dtype */
             const tk_attr *a = &p->records[at[k]].attr;
             if ((a->f[i] != 0 && r.attr.f[i] != 0) || (a->i[i] != 0 && r.attr.i[i] != 0)) return false;
             if (a->f[i] != 0) r.attr.f[i] = a->f[i];

@@ -77,7 +77,7 @@ static tk_id mlp(const layer *l, tk_id x) {
     if (c->gated) {
         tk_id gate = linear(l, x, "gate", "f|e", c->mlp_bias ? "gate.b" : NULL);
         tk_id up = linear(l, x, "up", "f|e", c->mlp_bias ? "up.b" : NULL);
-        h = TK_EMIT(l->p, swiglu, TK_NOATTR, gate, up);
+        h = TK_EMIT(l->p, glu, act, gate, up);
     } else {
         h = TK_EMIT(l->p, act, act, linear(l, x, "up", "f|e", c->mlp_bias ? "up.b" : NULL));
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Elementwise ops. act: silu a s(a); GELU by tanh (Hendrycks and Gimpel 2016) a (1 + t) / 2 with
- * t = tanh(sqrt(2/pi) (a + 0.044715 a^3)); GELU by erf a Phi(a); ReLU. swiglu (Shazeer 2020): silu(a) b.
- * add: z = x + y. accum adds into its second operand, zero clears one; both write their storage in place. */
+ * t = tanh(sqrt(2/pi) (a + 0.044715 a^3)); GELU by erf a Phi(a), quick a s(1.702 a); ReLU and its square.
+ * glu (Shazeer 2020): act(a) b, with a limit on both if there is one (gpt-oss). add: z = x + y. accum adds into its second operand, zero clears one; both write their storage in place. */
 #ifndef real
 #define REF_SOURCE "ops/act.c"
 #include "ops/ref.h"
@@ -11,6 +11,7 @@
 #define SQRT_HALF (real)0.70710678118654752440
 #define INV_SQRT_2PI (real)0.39894228040143267794
 #define CUBIC (real)0.044715
+#define QUICK (real)1.702
 
 /* 1 / (1 + e^-a) without overflow of the exponential */
 static real ref(sigmoid)(real a) {
@@ -23,16 +24,21 @@ static real ref(activate)(int which, real a) {
     case TK_ACT_SILU: return a * ref(sigmoid)(a);
     case TK_ACT_GELU_TANH: return a / 2 * (1 + tanh(SQRT_2_PI * (a + CUBIC * a * a * a)));
     case TK_ACT_GELU_ERF: return a / 2 * (1 + erf(a * SQRT_HALF));
+    case TK_ACT_GELU_QUICK: return a * ref(sigmoid)(QUICK * a);
+    case TK_ACT_RELU2: return a < 0 ? 0 : a * a;
     default: return a < 0 ? 0 : a; /* NaN stays */
     }
 }
 
 static real ref(slope)(int which, real a) {
-    const real s = ref(sigmoid)(a), t = tanh(SQRT_2_PI * (a + CUBIC * a * a * a));
+    const real s = ref(sigmoid)(a), q = ref(sigmoid)(QUICK * a);
+    const real t = tanh(SQRT_2_PI * (a + CUBIC * a * a * a));
     switch (which) {
     case TK_ACT_SILU: return s * (1 + a * (1 - s));
     case TK_ACT_GELU_TANH: return (1 + t) / 2 + a / 2 * (1 - t * t) * SQRT_2_PI * (1 + 3 * CUBIC * a * a);
     case TK_ACT_GELU_ERF: return (1 + erf(a * SQRT_HALF)) / 2 + a * INV_SQRT_2PI * exp(-a * a / 2);
+    case TK_ACT_GELU_QUICK: return q * (1 + QUICK * a * (1 - q));
+    case TK_ACT_RELU2: return a < 0 ? 0 : 2 * a;
     default: return a < 0 ? 0 : a > 0 ? 1 : a; /* 0 at 0; NaN stays */
     }
 }
@@ -50,19 +56,38 @@ void ref(act_adj1)(const tk_args *a) {
     for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) dx[i] = dy[i] * ref(slope)(a->attr.i[0], x[i]);
 }
 
-void ref(swiglu)(const tk_args *a) {
+/* What glu multiplies: both factors within the limit, and whether each of them moves with its input */
+struct ref(pair) {
+    real a, b;
+    bool a_moves, b_moves;
+};
+static struct ref(pair) ref(limited)(const tk_attr *attr, real a, real b) {
+    const real limit = (real)attr->f[0];
+    struct ref(pair) p = { a, b, true, true };
+    if (limit <= 0) return p;
+    if (a > limit) p.a = limit, p.a_moves = false;
+    if (fabs(b) > limit) p.b = b > 0 ? limit : -limit, p.b_moves = false;
+    p.b += (real)attr->f[1];
+    return p;
+}
+
+void ref(glu)(const tk_args *a) {
     const real *gate = a->p[0], *up = a->p[1];
     real *y = a->p[2];
-    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) y[i] = ref(activate)(TK_ACT_SILU, gate[i]) * up[i];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) {
+        const struct ref(pair) p = ref(limited)(&a->attr, gate[i], up[i]);
+        y[i] = ref(activate)(a->attr.i[0], p.a) * p.b;
+    }
 }
 
 /* dy a b -> da db */
-void ref(swiglu_adj1)(const tk_args *a) {
+void ref(glu_adj1)(const tk_args *a) {
     const real *dy = a->p[0], *gate = a->p[1], *up = a->p[2];
     real *dgate = a->p[3], *dup = a->p[4];
     for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) {
-        if (dgate) dgate[i] = dy[i] * up[i] * ref(slope)(TK_ACT_SILU, gate[i]);
-        if (dup) dup[i] = dy[i] * ref(activate)(TK_ACT_SILU, gate[i]);
+        const struct ref(pair) p = ref(limited)(&a->attr, gate[i], up[i]);
+        if (dgate) dgate[i] = p.a_moves ? dy[i] * p.b * ref(slope)(a->attr.i[0], p.a) : 0;
+        if (dup) dup[i] = p.b_moves ? dy[i] * ref(activate)(a->attr.i[0], p.a) : 0;
     }
 }
 
@@ -86,4 +111,5 @@ void ref(zero)(const tk_args *a) { memset(a->p[1], 0, (size_t)TK_DIM(a, 'n') * s
 #undef SQRT_HALF
 #undef INV_SQRT_2PI
 #undef CUBIC
+#undef QUICK
 #endif

@@ -10,5 +10,5 @@
 
 void KERNEL_NAME(add_norm_quant)(const tk_args *a);
 void KERNEL_NAME(norm_quant)(const tk_args *a);
-void KERNEL_NAME(swiglu_quant)(const tk_args *a);
+void KERNEL_NAME(glu_quant)(const tk_args *a);
 #include "ops/fused_cpu.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Element by element: bias, add, swiglu, act, cast, and pick (rows). Lanes never meet, so any split over
+/* Element by element: bias, add, glu, act, cast, and pick (rows). Lanes never meet, so any split over
  * threads gives the same bits. Outputs may be one of the inputs, or lie apart. Included by the tier files. */
 
 /* Elements a thread takes at least: below 16 KiB a second thread costs more than it brings */
@@ -48,34 +48,56 @@ V_INLINE vf gelu_tanh(vf x) {
 }
 V_INLINE vf gelu_erf(vf x) { return x * v_phi(x); }
 
-/* silu(a) b */
-void KERNEL_NAME(swiglu)(const tk_args *a) {
-    const float *g = a->p[0], *u = a->p[1];
-    float *y = a->p[2];
-#define BODY(i, load, store) store(y + i, silu(load(g + i)) * load(u + i))
+V_INLINE vf gelu_quick(vf x) { return x / (v_set1(1) + v_exp(x * v_set1(-1.702f))); }
+V_INLINE vf relu(vf x) { return v_max((vf){ 0 }, x); }
+V_INLINE vf relu2(vf x) { return relu(x) * relu(x); }
+
+V_INLINE vf activate(vf x, const int which) {
+    switch (which) {
+    case TK_ACT_SILU: return silu(x);
+    case TK_ACT_GELU_TANH: return gelu_tanh(x);
+    case TK_ACT_GELU_ERF: return gelu_erf(x);
+    case TK_ACT_GELU_QUICK: return gelu_quick(x);
+    case TK_ACT_RELU2: return relu(x) * relu(x);
+    default: return relu(x);
+    }
+}
+/* fn(a, which), `which` being a constant to it, so that its loop holds one activation */
+#define BY_ACT(fn, a)                                                                                        \
+    switch ((a)->attr.i[0]) {                                                                                \
+    case TK_ACT_SILU: fn(a, TK_ACT_SILU); break;                                                             \
+    case TK_ACT_GELU_TANH: fn(a, TK_ACT_GELU_TANH); break;                                                   \
+    case TK_ACT_GELU_ERF: fn(a, TK_ACT_GELU_ERF); break;                                                     \
+    case TK_ACT_RELU: fn(a, TK_ACT_RELU); break;                                                             \
+    case TK_ACT_GELU_QUICK: fn(a, TK_ACT_GELU_QUICK); break;                                                 \
+    case TK_ACT_RELU2: fn(a, TK_ACT_RELU2); break;                                                           \
+    }
+
+V_INLINE void act_run(const tk_args *a, const int which) {
+    const float *x = a->p[0];
+    float *y = a->p[1];
+#define BODY(i, load, store) store(y + i, activate(load(x + i), which))
     ELEMENTWISE(TK_DIM(a, 'n'), BODY);
 #undef BODY
 }
+void KERNEL_NAME(act)(const tk_args *a) { BY_ACT(act_run, a) }
 
-void KERNEL_NAME(act)(const tk_args *a) {
-    const float *x = a->p[0];
-    float *y = a->p[1];
-    const int64_t n = TK_DIM(a, 'n');
-    switch (a->attr.i[0]) {
-#define BODY(i, load, store) store(y + i, silu(load(x + i)))
-    case TK_ACT_SILU: ELEMENTWISE(n, BODY); break;
+V_INLINE void glu_run(const tk_args *a, const int which) {
+    const float *g = a->p[0], *u = a->p[1], limit = a->attr.f[0];
+    float *y = a->p[2];
+    if (limit > 0) {
+        const vf most = v_set1(limit), more = v_set1(a->attr.f[1]);
+#define BODY(i, load, store)                                                                                 \
+    store(y + i, activate(v_min(most, load(g + i)), which) * (v_max(-most, v_min(most, load(u + i))) + more))
+        ELEMENTWISE(TK_DIM(a, 'n'), BODY);
 #undef BODY
-#define BODY(i, load, store) store(y + i, gelu_tanh(load(x + i)))
-    case TK_ACT_GELU_TANH: ELEMENTWISE(n, BODY); break;
-#undef BODY
-#define BODY(i, load, store) store(y + i, gelu_erf(load(x + i)))
-    case TK_ACT_GELU_ERF: ELEMENTWISE(n, BODY); break;
-#undef BODY
-#define BODY(i, load, store) store(y + i, v_max((vf){ 0 }, load(x + i)))
-    case TK_ACT_RELU: ELEMENTWISE(n, BODY); break;
-#undef BODY
+        return;
     }
+#define BODY(i, load, store) store(y + i, activate(load(g + i), which) * load(u + i))
+    ELEMENTWISE(TK_DIM(a, 'n'), BODY);
+#undef BODY
 }
+void KERNEL_NAME(glu)(const tk_args *a) { BY_ACT(glu_run, a) }
 
 V_INLINE vf load_as(const void *p, int type, int64_t i) {
     if (type == TK_F16) return v_load_f16((const uint16_t *)p + i);

@@ -39,8 +39,8 @@ V_INLINE void norm_quant_rows(const tk_args *a, const float *x, const float *y, 
     }
 }
 
-/* y = silu(a) b into the tile, then into blocks; any run of whole blocks of a row is a piece */
-void KERNEL_NAME(swiglu_quant)(const tk_args *a) {
+/* y = glu(a, b) into the tile, then into blocks; any run of whole blocks of a row is a piece */
+void KERNEL_NAME(glu_quant)(const tk_args *a) {
     const float *g = a->p[0], *u = a->p[1];
     const int64_t k = TK_DIM(a, 'k'), rows = TK_DIM(a, 't');
     float tile[FUSED_TILE];
@@ -50,7 +50,7 @@ void KERNEL_NAME(swiglu_quant)(const tk_args *a) {
         n = TK_MIN(TK_MIN(to - i, k - i % k), FUSED_TILE);
         tk_args act = fused_part(a, 1, n);
         act.p[0] = (void *)(g + i), act.p[1] = (void *)(u + i), act.p[2] = tile;
-        KERNEL_NAME(swiglu)(&act);
+        KERNEL_NAME(glu)(&act);
         tk_a8 *q = tk__a8_row(a->p[2], rows, k, i / k, &step);
         tk__quant_run_avx2(q + i % k / TK_K32 * step, step, tile, n / TK_K32);
     }

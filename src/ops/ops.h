@@ -71,6 +71,14 @@ typedef enum tk_rope_style {
     TK_ROPE_INTERLEAVED,
     TK_ROPE_PAIRS = TK_ROPE_INTERLEAVED
 } tk_rope_style;
-/* act, attr.i[0] */
-typedef enum tk_act { TK_ACT_SILU, TK_ACT_GELU_TANH, TK_ACT_GELU_ERF, TK_ACT_RELU, TK_ACTS } tk_act;
+/* act and glu, attr.i[0] */
+typedef enum tk_act {
+    TK_ACT_SILU,
+    TK_ACT_GELU_TANH,
+    TK_ACT_GELU_ERF,
+    TK_ACT_RELU,
+    TK_ACT_GELU_QUICK, /* x sigmoid(1.702 x) */
+    TK_ACT_RELU2,      /* max(x, 0)^2 */
+    TK_ACTS
+} tk_act;
 #endif
