@@ -14,7 +14,8 @@
 #include "ops/ops.h"
 
 #define TIER_OPS(X)                                                                                          \
-    X(add) X(bias) X(glu) X(act) X(cast) X(pick) X(norm) X(lnorm) X(rope) X(kvput) X(attn) X(attn_paged)
+    X(add) X(bias) X(scale) X(softcap) X(glu) X(act) X(cast) X(pick) X(norm) X(lnorm) X(rope) X(kvput)       \
+    X(attn) X(attn_paged)
 typedef struct tier {
     const char *name;
     unsigned needs;

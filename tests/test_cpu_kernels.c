@@ -92,6 +92,27 @@ static void test_act_everywhere(void **state) {
     }
 }
 
+/* As accurate far below 1 as near it, exact at the ends */
+static void test_softcap(void **state) {
+    const tier *t = *state;
+    enum { N = 40001 };
+    static float x[N], y[N];
+    static const float special[6] = { 0, -0.0f, INFINITY, -INFINITY, NAN, 3e38f };
+    for (int i = 0; i < N; i++) x[i] = ldexpf(i % 2 ? 1.9f : -1.3f, i % 40 - 34) * (1 + (float)i / N);
+    memcpy(x, special, sizeof special);
+    tk_args a = { .p = { x, y }, .attr.f = { 1 } };
+    a.dim['n' - 'a'].n = N;
+    run(t->softcap, &a, 2);
+    for (int i = 0; i < N; i++) {
+        const double want = tanh(x[i]);
+        if (isnan(want) ? !isnan(y[i]) : fabs(y[i] - want) > 1.8e-7 * fabs(want) || signbit(y[i]) != signbit(x[i]))
+            fail_msg("tanh(%g) is %.9g, not %.9g", x[i], y[i], want);
+    }
+    a.attr.f[0] = 30;
+    run(t->softcap, &a, 1);
+    for (int i = 6; i < N; i++) assert_true(fabs(y[i] - 30 * tanh(x[i] / 30.)) <= 2.4e-7 * fabs(y[i]));
+}
+
 static void test_pairs(void **state) { /* add, glu */
     const tier *t = *state;
     for (size_t s = 0; s < TK_COUNT(sizes); s++) {
@@ -326,6 +347,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test_prestate(test_act, t),   cmocka_unit_test_prestate(test_act_everywhere, t),
             cmocka_unit_test_prestate(test_pairs, t), cmocka_unit_test_prestate(test_bias, t),
+            cmocka_unit_test_prestate(test_softcap, t),
             cmocka_unit_test_prestate(test_pick, t),  cmocka_unit_test_prestate(test_cast, t),
             cmocka_unit_test_prestate(test_norms, t), cmocka_unit_test_prestate(test_rope, t),
         };

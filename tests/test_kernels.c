@@ -41,7 +41,7 @@ static tk_dtype dtype_of(const instance *in, const signature *sig, int i, row *r
     const tk_dtype act = r->act == TK_NODTYPE || r->act == TK_I32 ? TK_F32 : r->act;
     const bool forward = sig == &in->op->sig[0];
     if (is_weight(in, o->name)) return weight;
-    if (strlen(o->letters) < 2 && !is(in, " add glu act cast accum zero ")) return TK_F32;
+    if (strlen(o->letters) < 2 && !is(in, " add scale softcap glu act cast accum zero ")) return TK_F32;
     if (o->name[0] == 'd' && is_weight(in, o->name + 1)) return TK_F32;
     if (forward && i == sig->nin) return r->out == TK_NODTYPE ? TK_F32 : r->out;
     return act;

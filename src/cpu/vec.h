@@ -304,6 +304,19 @@ V_INLINE vf v_exp(vf x) {
     return v_scale(v_exp_poly(f), t, n);
 }
 
+/* tanh within 2 ulp: x + x^3 times a polynomial of degree 4 in x^2 (Cephes' tanhf) up to 0.625, where the
+ * other form, 1 - 2 / (1 + e^2x), cancels */
+V_INLINE vf v_tanh(vf x) {
+    vf y = v_abs(x), z = x * x;
+    vf p = v_set1(-5.70498872745e-3f);
+    p = v_fma(p, z, v_set1(2.06390887954e-2f));
+    p = v_fma(p, z, v_set1(-5.37397155531e-2f));
+    p = v_fma(p, z, v_set1(1.33314422036e-1f));
+    p = v_fma(p, z, v_set1(-3.33332819422e-1f));
+    vf near = v_fma(p * z, y, y), far = v_set1(1.0f) - v_set1(2.0f) / (v_set1(1.0f) + v_exp(y + y));
+    return (vf)((vi)v_select(y < v_set1(0.625f), near, far) | ((vi)x & v_seti(INT32_MIN)));
+}
+
 /* 2^x for x <= 1 within 1 ulp (the plain tier: 2); 0 below -151, NaN for NaN. A polynomial of degree 6 on
  * [-1/2, 1/2], an own fit for the least relative error, 2e-9. */
 V_INLINE vf v_exp2(vf x) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Elementwise ops. act: silu a s(a); GELU by tanh (Hendrycks and Gimpel 2016) a (1 + t) / 2 with
  * t = tanh(sqrt(2/pi) (a + 0.044715 a^3)); GELU by erf a Phi(a), quick a s(1.702 a); ReLU and its square.
- * glu (Shazeer 2020): act(a) b, with a limit on both if there is one (gpt-oss). add: z = x + y. accum adds into its second operand, zero clears one; both write their storage in place. */
+ * glu (Shazeer 2020): act(a) b, with a limit on both if there is one (gpt-oss). scale: y = f x; softcap:
+ * y = f tanh(x / f), so dx = dy (1 - (y / f)^2). add: z = x + y. accum adds into its second operand, zero clears one; both write their storage in place. */
 #ifndef real
 #define REF_SOURCE "ops/act.c"
 #include "ops/ref.h"
@@ -89,6 +90,28 @@ void ref(glu_adj1)(const tk_args *a) {
         if (dgate) dgate[i] = p.a_moves ? dy[i] * p.b * ref(slope)(a->attr.i[0], p.a) : 0;
         if (dup) dup[i] = p.b_moves ? dy[i] * ref(activate)(a->attr.i[0], p.a) : 0;
     }
+}
+
+void ref(scale)(const tk_args *a) {
+    const real *x = a->p[0];
+    real *y = a->p[1];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) y[i] = (real)a->attr.f[0] * x[i];
+}
+
+/* dy -> dx */
+void ref(scale_adj1)(const tk_args *a) { ref(scale)(a); }
+
+void ref(softcap)(const tk_args *a) {
+    const real *x = a->p[0], cap = (real)a->attr.f[0];
+    real *y = a->p[1];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) y[i] = cap * tanh(x[i] / cap);
+}
+
+/* dy y -> dx */
+void ref(softcap_adj1)(const tk_args *a) {
+    const real *dy = a->p[0], *y = a->p[1], cap = (real)a->attr.f[0];
+    real *dx = a->p[2];
+    for (int64_t i = 0; i < TK_DIM(a, 'n'); i++) dx[i] = dy[i] * (1 - y[i] / cap * (y[i] / cap));
 }
 
 void ref(add)(const tk_args *a) {

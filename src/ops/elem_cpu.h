@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Element by element: bias, add, glu, act, cast, and pick (rows). Lanes never meet, so any split over
+/* Element by element: bias, add, scale, softcap, glu, act, cast, and pick (rows). Lanes never meet, so any split over
  * threads gives the same bits. Outputs may be one of the inputs, or lie apart. Included by the tier files. */
 
 /* Elements a thread takes at least: below 16 KiB a second thread costs more than it brings */
@@ -21,6 +21,26 @@ void KERNEL_NAME(add)(const tk_args *a) {
     const float *x = a->p[0], *y = a->p[1];
     float *z = a->p[2];
 #define BODY(i, load, store) store(z + i, load(x + i) + load(y + i))
+    ELEMENTWISE(TK_DIM(a, 'n'), BODY);
+#undef BODY
+}
+
+/* y = f x */
+void KERNEL_NAME(scale)(const tk_args *a) {
+    const float *x = a->p[0];
+    float *y = a->p[1];
+    const vf f = v_set1(a->attr.f[0]);
+#define BODY(i, load, store) store(y + i, load(x + i) * f)
+    ELEMENTWISE(TK_DIM(a, 'n'), BODY);
+#undef BODY
+}
+
+/* y = f tanh(x / f) */
+void KERNEL_NAME(softcap)(const tk_args *a) {
+    const float *x = a->p[0];
+    float *y = a->p[1];
+    const vf f = v_set1(a->attr.f[0]);
+#define BODY(i, load, store) store(y + i, v_tanh(load(x + i) / f) * f)
     ELEMENTWISE(TK_DIM(a, 'n'), BODY);
 #undef BODY
 }
