@@ -154,10 +154,10 @@ static double elementwise(const tier *t) {
     for (int i = 0; i < T; i++) p[i] = i;
     double norm, add, rope_q, rope_k, gate;
     tk_args a = { .p = { x, y, z, r }, .attr.f = { 1e-5f } };
-    DIMS(&a, "tk", T, E), norm = elements(t, "norm 512x576", t->norm, a, T * E * 8);
-    DIMS(&a, "tk", 1, E), elements(t, "norm 1x576", t->norm, a, E * 8);
+    DIMS(&a, "hk", T, E), norm = elements(t, "norm 512x576", t->norm, a, T * E * 8);
+    DIMS(&a, "hk", 1, E), elements(t, "norm 1x576", t->norm, a, E * 8);
     tk_args l = { .p = { x, y, y, z, r, r }, .attr.f = { 1e-5f } };
-    DIMS(&l, "tk", T, E), elements(t, "lnorm 512x576", t->lnorm, l, T * E * 8);
+    DIMS(&l, "hk", T, E), elements(t, "lnorm 512x576", t->lnorm, l, T * E * 8);
     DIMS(&a, "n", T * E), add = elements(t, "add 512x576", t->add, a, T * E * 12);
     tk_args e = { .p = { x, p, f, z }, .attr.f = { 1 } };
     DIMS(&e, "thdz", T, G * R, D, D / 2), rope_q = elements(t, "rope 512x9x64 half", t->rope, e, T * E * 8);

@@ -228,7 +228,7 @@ static void check_norm(const tier *t, int64_t rows, int64_t k, float offset, boo
     for (int64_t i = 0; i < rows * k; i++) x[i] += offset;
     tk_args a = { .p = { x, w, y, r }, .attr.f = { eps } };
     if (layer) memcpy(a.p, (void *[6]){ x, w, b, y, m, r }, 6 * sizeof(void *));
-    a.dim['t' - 'a'].n = rows, a.dim['k' - 'a'].n = k;
+    a.dim['h' - 'a'].n = rows, a.dim['k' - 'a'].n = k;
     tk_kernel *fn = layer ? t->lnorm : t->norm;
     run(fn, &a, 1);
     double worst = 0, naive = 0, top = 0;
@@ -260,7 +260,7 @@ static void check_norm(const tier *t, int64_t rows, int64_t k, float offset, boo
     a.p[0] = a.p[layer ? 3 : 2] = copy, a.p[layer ? 4 : 3] = NULL, a.p[5] = NULL;
     run(fn, &a, 1);
     assert_memory_equal(copy, y, (size_t)(rows * k) * 4);
-    a.dim['t' - 'a'].n = 1, a.p[0] = x + (rows - 1) * k, a.p[layer ? 3 : 2] = copy;
+    a.dim['h' - 'a'].n = 1, a.p[0] = x + (rows - 1) * k, a.p[layer ? 3 : 2] = copy;
     run(fn, &a, 1);
     assert_memory_equal(copy, y + (rows - 1) * k, (size_t)k * 4);
     if (k > 1) {

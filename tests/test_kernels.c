@@ -253,14 +253,18 @@ static void check_threads_and_null(const trial *t) {
     op_call_free(&one);
 }
 
-/* Whether the rows of all outputs are rows t of the inputs, each on its own */
+/* The letter that counts rows */
+static char row_letter(const instance *in) { return is(in, " norm lnorm ") ? 'h' : 't'; }
+
+/* Whether the rows of all outputs are rows of the inputs, each on its own */
 static bool rows_are_independent(const trial *t) {
     const signature *sig = &t->in->op->sig[t->adj];
-    if (is(t->in, " attn attn_paged kvput pick quant ") || t->in->dim['t' - 'a'].n < 2) return false;
+    const char by = row_letter(t->in);
+    if (is(t->in, " attn attn_paged kvput pick quant ") || t->in->dim[by - 'a'].n < 2) return false;
     for (int i = sig->nin; i < sig->nin + sig->nout; i++) {
         const char *name = sig->o[i].name;
         const char *letters = t->adj ? instance_find(t->in, name + 1)->letters : sig->o[i].letters;
-        if (letters[0] != 't') return false;
+        if (letters[0] != by) return false;
     }
     return true;
 }
@@ -268,11 +272,12 @@ static bool rows_are_independent(const trial *t) {
 /* The instance cut to tokens [first, first + n); tensors are borrowed */
 static instance cut_tokens(const instance *in, int64_t first, int64_t n) {
     instance part = *in;
-    const int64_t tokens = in->dim['t' - 'a'].n;
-    part.dim['t' - 'a'] = (tk_dim){ n, 0, n };
+    const char by = row_letter(in);
+    const int64_t tokens = in->dim[by - 'a'].n;
+    part.dim[by - 'a'] = (tk_dim){ n, 0, n };
     for (int i = 0; i < part.n; i++) {
         tensor *x = &part.t[i];
-        if (x->letters[0] != 't') continue;
+        if (x->letters[0] != by) continue;
         const int64_t each = x->rows * x->cols / tokens;
         x->v += first * each, x->file = NULL;
         x->letters[1] ? (x->rows = x->rows / tokens * n) : (x->cols = n);
@@ -281,7 +286,8 @@ static instance cut_tokens(const instance *in, int64_t first, int64_t n) {
 }
 
 static void compare_part(const trial *t, const op_call *all, instance *part, int64_t first) {
-    const int64_t tokens = t->in->dim['t' - 'a'].n, n = part->dim['t' - 'a'].n;
+    const int by = row_letter(t->in) - 'a';
+    const int64_t tokens = t->in->dim[by].n, n = part->dim[by].n;
     trial p = *t;
     p.in = part;
     op_call k = run_row(&p, NULL, 0);
@@ -312,7 +318,7 @@ static void check_sequences_alone(const trial *t, const op_call *all) {
 static void check_batch(const trial *t) {
     const bool attention = is(t->in, " attn attn_paged ") && !t->adj;
     if (!attention && !rows_are_independent(t)) return;
-    const int64_t tokens = t->in->dim['t' - 'a'].n;
+    const int64_t tokens = t->in->dim[row_letter(t->in) - 'a'].n;
     op_call all = run_row(t, NULL, 0);
     if (attention) {
         check_sequences_alone(t, &all);

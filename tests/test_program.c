@@ -162,7 +162,48 @@ static void program_is_the_oracle(void **state) {
         }
 }
 
+/* norm's weight says what a row is: each head of a token, or all of it. Both ways against the sums. */
+static void norm_of_heads_or_of_all(void **state) {
+    enum { T = 5, G = 2, R = 3, D = 4, ALL = G * R * D };
+    static const tk_mesh alone = { .axes = 0 };
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        const int width = all ? ALL : D;
+        tk_program p;
+        tk_pool *pool;
+        tk_exec *e;
+        tk_prog_init(&p, TK_F32);
+        tk_letter(&p, 't', T, T), tk_letter(&p, 'g', G, G), tk_letter(&p, 'r', R, R),
+            tk_letter(&p, 'd', D, D);
+        tk_id q = tk_declare(&p, TK_INPUT, "q", "tgrd", TK_F32);
+        tk_id w = tk_declare(&p, TK_WEIGHT, "w", all ? "grd" : "d", TK_F32);
+        tk_id y = TK_EMIT(&p, norm, ((tk_attr){ { 1e-5f }, { 0 } }), q, w);
+        tk_output(&p, "y", y);
+        assert_int_equal(tk_prog_check(&p), TK_OK);
+        assert_string_equal(p.values[y].dim, "tgrd");
+        assert_string_equal(p.values[y + 1].dim, all ? "t" : "tgr");
+        if (tk_shard(&p, &alone, -1) || tk_choose(&p, tk_cpu_features(), false) ||
+            tk_hoist(&p, TK_HOIST_ALL) || tk_plan(&p, true, 2) || tk_pool_new(&pool, 2, false) ||
+            tk_exec_new(&e, &p, pool, NULL, false))
+            fail_msg("%s", tk_error());
+        float *x = tk_exec_data(e, q), *weight = tk_exec_data(e, w), *out = tk_exec_data(e, y);
+        for (int i = 0; i < T * ALL; i++) x[i] = sinf((float)i * 1.7f) + 0.3f;
+        for (int i = 0; i < width; i++) weight[i] = 1 + 0.1f * (float)i;
+        tk_exec_run(e, TK_P_FORWARD);
+        for (int row = 0; row < T * ALL / width; row++) {
+            double squares = 0;
+            for (int i = 0; i < width; i++) squares += pow((double)x[row * width + i], 2);
+            for (int i = 0; i < width; i++) {
+                const double want = x[row * width + i] / sqrt(squares / width + 1e-5) * (double)weight[i];
+                assert_true(fabs(out[row * width + i] - want) <= 4e-7 * fabs(want));
+            }
+        }
+        tk_exec_free(e), tk_pool_free(pool), tk_prog_free(&p);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(program_is_the_oracle) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(program_is_the_oracle),
+                                        cmocka_unit_test(norm_of_heads_or_of_all) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

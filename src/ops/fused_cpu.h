@@ -12,7 +12,7 @@ void tk__quant_run_avx2(tk_a8 *y, int64_t step, const float *x, int64_t blocks);
 /* A call of one member on `rows` rows, alone on its thread */
 V_INLINE tk_args fused_part(const tk_args *a, int64_t t, int64_t k) {
     tk_args part = { .attr = a->attr, .nth = 1 };
-    part.dim['t' - 'a'].n = t, part.dim['k' - 'a'].n = k, part.dim['n' - 'a'].n = t * k;
+    part.dim['h' - 'a'].n = t, part.dim['k' - 'a'].n = k, part.dim['n' - 'a'].n = t * k;
     return part;
 }
 

@@ -19,9 +19,9 @@ static real *ref(vector)(const tk_args *a, int operand) {
 void ref(norm)(const tk_args *a) {
     const real *x = a->p[0];
     real *y = a->p[2], *r = a->p[3];
-    const int64_t tokens = TK_DIM(a, 't'), width = TK_DIM(a, 'k');
+    const int64_t rows = TK_DIM(a, 'h'), width = TK_DIM(a, 'k');
     real *w = ref(vector)(a, 1);
-    for (int64_t t = 0; t < tokens; t++, x += width) {
+    for (int64_t t = 0; t < rows; t++, x += width) {
         real squares = 0;
         for (int64_t k = 0; k < width; k++) squares += x[k] * x[k];
         const real scale = 1 / sqrt(squares / (real)width + (real)a->attr.f[0]);
@@ -35,9 +35,9 @@ void ref(norm)(const tk_args *a) {
 void ref(norm_adj1)(const tk_args *a) {
     const real *dy = a->p[0], *x = a->p[1], *r = a->p[3];
     real *dx = a->p[4];
-    const int64_t tokens = TK_DIM(a, 't'), width = TK_DIM(a, 'k');
+    const int64_t rows = TK_DIM(a, 'h'), width = TK_DIM(a, 'k');
     real *w = ref(vector)(a, 2);
-    for (int64_t t = 0; t < tokens; t++, x += width, dy += width, dx += width) {
+    for (int64_t t = 0; t < rows; t++, x += width, dy += width, dx += width) {
         real hz = 0;
         for (int64_t k = 0; k < width; k++) hz += dy[k] * w[k] * (x[k] * r[t]);
         hz /= (real)width;
@@ -50,18 +50,18 @@ void ref(norm_adj1)(const tk_args *a) {
 void ref(norm_adj2)(const tk_args *a) {
     const real *dy = a->p[0], *x = a->p[1], *r = a->p[2];
     real *dw = a->p[3];
-    const int64_t tokens = TK_DIM(a, 't'), width = TK_DIM(a, 'k');
+    const int64_t rows = TK_DIM(a, 'h'), width = TK_DIM(a, 'k');
     memset(dw, 0, (size_t)width * sizeof *dw);
-    for (int64_t t = 0; t < tokens; t++)
+    for (int64_t t = 0; t < rows; t++)
         for (int64_t k = 0; k < width; k++) dw[k] += dy[t * width + k] * (x[t * width + k] * r[t]);
 }
 
 void ref(lnorm)(const tk_args *a) {
     const real *x = a->p[0];
     real *y = a->p[3], *m = a->p[4], *r = a->p[5];
-    const int64_t tokens = TK_DIM(a, 't'), width = TK_DIM(a, 'k');
+    const int64_t rows = TK_DIM(a, 'h'), width = TK_DIM(a, 'k');
     real *w = ref(vector)(a, 1), *b = ref(vector)(a, 2);
-    for (int64_t t = 0; t < tokens; t++, x += width) {
+    for (int64_t t = 0; t < rows; t++, x += width) {
         real mean = 0, squares = 0;
         for (int64_t k = 0; k < width; k++) mean += x[k];
         mean /= (real)width;
@@ -78,9 +78,9 @@ void ref(lnorm)(const tk_args *a) {
 void ref(lnorm_adj1)(const tk_args *a) {
     const real *dy = a->p[0], *x = a->p[1], *m = a->p[3], *r = a->p[4];
     real *dx = a->p[5];
-    const int64_t tokens = TK_DIM(a, 't'), width = TK_DIM(a, 'k');
+    const int64_t rows = TK_DIM(a, 'h'), width = TK_DIM(a, 'k');
     real *w = ref(vector)(a, 2);
-    for (int64_t t = 0; t < tokens; t++, x += width, dy += width, dx += width) {
+    for (int64_t t = 0; t < rows; t++, x += width, dy += width, dx += width) {
         real h = 0, hz = 0;
         for (int64_t k = 0; k < width; k++) {
             h += dy[k] * w[k];
@@ -96,9 +96,9 @@ void ref(lnorm_adj1)(const tk_args *a) {
 void ref(lnorm_adj2)(const tk_args *a) {
     const real *dy = a->p[0], *x = a->p[1], *m = a->p[2], *r = a->p[3];
     real *dw = a->p[4];
-    const int64_t tokens = TK_DIM(a, 't'), width = TK_DIM(a, 'k');
+    const int64_t rows = TK_DIM(a, 'h'), width = TK_DIM(a, 'k');
     memset(dw, 0, (size_t)width * sizeof *dw);
-    for (int64_t t = 0; t < tokens; t++)
+    for (int64_t t = 0; t < rows; t++)
         for (int64_t k = 0; k < width; k++) dw[k] += dy[t * width + k] * ((x[t * width + k] - m[t]) * r[t]);
 }
 
@@ -106,9 +106,9 @@ void ref(lnorm_adj2)(const tk_args *a) {
 void ref(lnorm_adj3)(const tk_args *a) {
     const real *dy = a->p[0];
     real *db = a->p[1];
-    const int64_t tokens = TK_DIM(a, 't'), width = TK_DIM(a, 'k');
+    const int64_t rows = TK_DIM(a, 'h'), width = TK_DIM(a, 'k');
     memset(db, 0, (size_t)width * sizeof *db);
-    for (int64_t t = 0; t < tokens; t++)
+    for (int64_t t = 0; t < rows; t++)
         for (int64_t k = 0; k < width; k++) db[k] += dy[t * width + k];
 }
 #endif

@@ -23,7 +23,7 @@ void KERNEL_NAME(norm)(const tk_args *a) {
     const float *w = a->p[1], eps = a->attr.f[0];
     float *r_out = a->p[3];
     int64_t row, to;
-    tk_split(TK_DIM(a, 't'), 1, a->ith, a->nth, &row, &to);
+    tk_split(TK_DIM(a, 'h'), 1, a->ith, a->nth, &row, &to);
     for (; row < to; row++) {
         const float *x = (const float *)a->p[0] + row * k;
         float sum;
@@ -47,7 +47,7 @@ void KERNEL_NAME(lnorm)(const tk_args *a) {
     const float *w = a->p[1], *b = a->p[2], eps = a->attr.f[0];
     float *m_out = a->p[4], *r_out = a->p[5];
     int64_t row, to;
-    tk_split(TK_DIM(a, 't'), 1, a->ith, a->nth, &row, &to);
+    tk_split(TK_DIM(a, 'h'), 1, a->ith, a->nth, &row, &to);
     for (; row < to; row++) {
         const float *x = (const float *)a->p[0] + row * k;
         float sum, squares;
