@@ -5,6 +5,7 @@ A judge prints one line a figure and exits 1 if one misses its limit; run by too
 figures in the file $TOKAMAK_JUDGE_OUT, one JSON object a line, for the table at the end."""
 import atexit
 import ctypes
+import glob
 import json
 import os
 import pathlib
@@ -120,6 +121,21 @@ class Peer:
         import llama_cpp
         vocab = llama_cpp.llama_model_get_vocab(self.llama._model.model)
         return llama_cpp.llama_vocab_bos(vocab) if llama_cpp.llama_vocab_get_add_bos(vocab) else -1
+
+
+def ggml_quantize(t, x):
+    """The blocks of type t (of gguf's GGMLQuantizationType) that llama.cpp's own library makes of float32 rows."""
+    import gguf
+    import llama_cpp
+    folder = os.path.join(os.path.dirname(llama_cpp.__file__), "lib")
+    lib = ctypes.CDLL(sorted(glob.glob(os.path.join(folder, "libggml-base.so*")))[0])
+    lib.ggml_quantize_chunk.restype = ctypes.c_size_t
+    lib.ggml_quantize_chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
+    block, size = gguf.GGML_QUANT_SIZES[t]
+    x = np.ascontiguousarray(x, np.float32)
+    out = np.zeros((x.shape[0], x.shape[1] // block * size), np.uint8)
+    lib.ggml_quantize_chunk(int(t), x.ctypes.data, out.ctypes.data, 0, *x.shape, None)
+    return out
 
 
 def texts(peer, tokens=256):

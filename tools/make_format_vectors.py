@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes tests/data/formats: truth for the number formats from numpy and PyPI's gguf (its own dequantizers and,
-where it has them, quantizers). NAME.q: random blocks; NAME.f32: what they mean; source.f32: values to pack and
-NAME.packed: their blocks (Q8_0, Q4_0, Q4_1); halves.bin: float32 bits (u32), float16 bits (u16), bfloat16 bits (u16)."""
+"""Writes tests/data/formats: truth for the number formats from numpy, PyPI's gguf (its dequantizers) and llama.cpp's
+library (its quantizers). NAME.q: random blocks; NAME.f32: what they mean; source.f32: values to pack and NAME.packed: their
+blocks; halves.bin: float32 bits (u32), float16 bits (u16), bfloat16 bits (u16). Run by the Python of tools/judge.py."""
 import os
 import sys
 
 import numpy as np
 from gguf import GGMLQuantizationType as T, quants
+
+from judge_common import ggml_quantize
 
 out = sys.argv[1] if len(sys.argv) > 1 else "tests/data/formats"
 os.makedirs(out, exist_ok=True)
@@ -21,21 +23,27 @@ def half(x):
     return np.frombuffer(np.float16(x).tobytes(), np.uint8)
 
 
-# (bytes of a block, offsets of its float16 fields)
-SHAPES = {"q8_0": (34, [0]), "q4_0": (18, [0]), "q4_1": (20, [0, 2]), "q4_k": (144, [0, 2]), "q6_k": (210, [208])}
-for name, (size, fields) in SHAPES.items():
-    blocks = rng.integers(0, 256, (2, 3, size), dtype=np.uint8)  # 2 rows of 3 blocks
-    for block in blocks.reshape(-1, size):
+def blocks(name, size, fields, exponent=False):
+    """2 rows of 3 random blocks; at `fields` lie their float16 scales"""
+    q = rng.integers(0, 256, (2, 3, size), dtype=np.uint8)
+    for block in q.reshape(-1, size):
         for at in fields:
             block[at : at + 2] = half(rng.normal() * 0.02)
-    save(f"{name}.q", blocks)
-    save(f"{name}.f32", quants.dequantize(blocks.reshape(2, -1), T[name.upper()]).astype(np.float32))
+    if exponent:
+        q[..., 0] = [[0, 1, 2], [120, 127, 250]]
+    save(f"{name}.q", q)
+    save(f"{name}.f32", quants.dequantize(q.reshape(2, -1), T[name.upper()]).astype(np.float32))
+
+
+for row in (("q8_0", 34, [0]), ("q4_0", 18, [0]), ("q4_1", 20, [0, 2]), ("q4_k", 144, [0, 2]), ("q6_k", 210, [208])):
+    blocks(*row)
 
 source = (rng.normal(size=(2, 256)) * np.exp(rng.normal(size=(2, 256)))).astype(np.float32)
 source[1, 32:64] = 0
 save("source.f32", source)
-for name in ("q8_0", "q4_0", "q4_1"):
-    save(f"{name}.packed", quants.quantize(source, T[name.upper()]))
+NAMES = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "mxfp4", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs")
+for name in NAMES:
+    save(f"{name}.packed", ggml_quantize(T[name.upper()], source))
 
 # bit patterns where rounding to 16 bits is hard: ties, carries into the exponent, subnormals, overflow
 bits = set()
@@ -60,3 +68,7 @@ bf16 = (high + ((low > 0x8000) | ((low == 0x8000) & (high % 2 == 1)))).astype(np
 save("halves.bin", np.concatenate([bits.view(np.uint8), f16.view(np.uint8), bf16.view(np.uint8)]))
 all16 = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
 print("sum of finite float16:", float(np.abs(all16[np.isfinite(all16)]).astype(np.float64).sum()), "values:", len(bits))
+
+for row in (("q5_0", 22, [0]), ("q5_1", 24, [0, 2]), ("iq4_nl", 18, [0]), ("mxfp4", 17, [], True), ("q2_k", 84, [80, 82]),
+            ("q3_k", 110, [108]), ("q5_k", 176, [0, 2]), ("iq4_xs", 136, [0])):
+    blocks(*row)
