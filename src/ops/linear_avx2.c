@@ -95,41 +95,35 @@ FN vi dot_u8(vi sum, vi w, const signed char *x) {
 /* Six tokens are twelve sums of the sixteen registers; four where the weights need some as well. Integers: by
  * four; while the eight block sums work, the compiler keeps the others in memory, which costs little beside
  * 32 products each. */
-#define TILE(name, kind, type, mr)                                                                           \
-    static void name##_##mr(const tile *t) { tile_##kind(type, mr, t); }
-#define TILES(name, kind, type)                                                                              \
-    TILE(name, kind, type, 1)                                                                                \
-    TILE(name, kind, type, 2)                                                                                \
-    TILE(name, kind, type, 3)                                                                                \
-    TILE(name, kind, type, 4)
-#define OF(name) NULL, name##_1, name##_2, name##_3, name##_4
+#define TILE(name, mr, call)                                                                                 \
+    static void name##_##mr(const tile *t) { call; }
+#define FLOATS(name, type, mr) TILE(name, mr, tile_float(type, mr, t))
+#define INTEGERS(name, type, expanded, mr) TILE(name, mr, tile_integer(type, mr, expanded, t))
+#define SIZES(X, ...) X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
+#define TO_4(name) NULL, name##_1, name##_2, name##_3, name##_4
 #define KERNEL(name, ...)                                                                                    \
     void linear_##name##_avx2(const tk_args *a) {                                                            \
         static const scheme s = { __VA_ARGS__ };                                                             \
         multiply(a, &s);                                                                                     \
     }
 #define FLOATING(name, type)                                                                                 \
-    TILES(name, float, type)                                                                                 \
-    TILE(name, float, type, 6)                                                                               \
-    KERNEL(name, .tile = { OF(name), [6] = name##_6 }, .most = 6, .unit = 1, .chunk = 512)
+    SIZES(FLOATS, name, type) FLOATS(name, type, 6)                                                          \
+    KERNEL(name, .tile = { TO_4(name), [6] = name##_6 }, .unit = 1, .chunk = 512)
 #define INTEGER(name, type)                                                                                  \
-    TILES(name, integer, type) KERNEL(name, .tile = { OF(name) }, .most = 4, .unit = 32, .chunk = 64)
-#define EXPANDING(name, made, up_to, ...)                                                                    \
-    static void name##_expand(const tile *t, uint8_t *to) { expand_##name(t, to); }                          \
-    KERNEL(name, .tile = { __VA_ARGS__ }, .many = { OF(made) }, .most = 4, .unit = 32,                       \
-           .chunk = EXPANDED_CHUNK, .direct = up_to, .expand = name##_expand)
+    SIZES(INTEGERS, name, type, false) KERNEL(name, .tile = { TO_4(name) }, .unit = 32, .chunk = 64)
+#define EXPANDING(name, type, up_to)                                                                         \
+    SIZES(INTEGERS, name, type, false)                                                                       \
+    SIZES(INTEGERS, name##_many, type, true)                                                                 \
+    static void name##_expand(const tile *t, uint8_t *to) { expand(type, t, to); }                           \
+    KERNEL(name, .tile = { TO_4(name) }, .many = { TO_4(name##_many) }, .unit = 32, .chunk = EXPANDED_CHUNK, \
+           .direct = up_to, .expand = name##_expand)
 
 FLOATING(f32, TK_P_F32)
 FLOATING(f16, TK_P_F16)
-TILES(bf16, float, TK_P_BF16)
-KERNEL(bf16, .tile = { OF(bf16) }, .most = 4, .unit = 1, .chunk = 512)
+SIZES(FLOATS, bf16, TK_P_BF16)
+KERNEL(bf16, .tile = { TO_4(bf16) }, .unit = 1, .chunk = 512)
 INTEGER(q8_0, TK_P_Q8_0)
 INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
-TILES(whole, integer, EXPANDED)
-TILES(halved, integer, EXPANDED_HALVES)
-TILE(q4_k, integer, TK_P_Q4_K, 1)
-TILE(q4_k, integer, TK_P_Q4_K, 2)
-EXPANDING(q4_k, whole, 2, NULL, q4_k_1, q4_k_2)
-static void q6_k_1(const tile *t) { tile_q6_k_one(t); }
-EXPANDING(q6_k, halved, 1, NULL, q6_k_1)
+EXPANDING(q4_k, TK_P_Q4_K, 4)
+EXPANDING(q6_k, TK_P_Q6_K, 1)

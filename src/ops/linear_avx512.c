@@ -42,31 +42,32 @@ static inline __m512i dot_u4(__m512i sum, __m512i w, const signed char *x) {
 
 /* Integers: 8 tokens are 8 sums and 8 block sums of the 32 registers, and the dot product's latency is
  * hidden. Floats need only the sums: 12. */
-#define TILE(name, kind, type, mr)                                                                           \
-    static void name##_##mr(const tile *t) { tile_##kind(type, mr, t); }
-#define TILES(name, kind, type)                                                                              \
-    TILE(name, kind, type, 1)                                                                                \
-    TILE(name, kind, type, 2)                                                                                \
-    TILE(name, kind, type, 3)                                                                                \
-    TILE(name, kind, type, 4)                                                                                \
-    TILE(name, kind, type, 6)                                                                                \
-    TILE(name, kind, type, 8)
-#define OF(name) NULL, name##_1, name##_2, name##_3, name##_4, NULL, name##_6, NULL, name##_8
+#define TILE(name, mr, call)                                                                                 \
+    static void name##_##mr(const tile *t) { call; }
+#define FLOATS(name, type, mr) TILE(name, mr, tile_float(type, mr, t))
+#define INTEGERS(name, type, expanded, mr) TILE(name, mr, tile_integer(type, mr, expanded, t))
+#define SIZES(X, ...) X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
+#define TO_4(name) NULL, name##_1, name##_2, name##_3, name##_4
+#define TO_8(name) TO_4(name), NULL, name##_6, NULL, name##_8
 #define KERNEL(name, ...)                                                                                    \
     void linear_##name##_avx512(const tk_args *a) {                                                          \
         static const scheme s = { __VA_ARGS__ };                                                             \
         multiply(a, &s);                                                                                     \
     }
 #define FLOATING(name, type)                                                                                 \
-    TILES(name, float, type)                                                                                 \
-    TILE(name, float, type, 12)                                                                              \
-    KERNEL(name, .tile = { OF(name), [12] = name##_12 }, .most = 12, .unit = 1, .chunk = 512)
+    SIZES(FLOATS, name, type) FLOATS(name, type, 6) FLOATS(name, type, 8) FLOATS(name, type, 12)             \
+    KERNEL(name, .tile = { TO_8(name), [12] = name##_12 }, .unit = 1, .chunk = 512)
 #define INTEGER(name, type)                                                                                  \
-    TILES(name, integer, type) KERNEL(name, .tile = { OF(name) }, .most = 8, .unit = 32, .chunk = 64)
-#define EXPANDING(name, made, up_to, ...)                                                                    \
-    static void name##_expand(const tile *t, uint8_t *to) { expand_##name(t, to); }                          \
-    KERNEL(name, .tile = { __VA_ARGS__ }, .many = { OF(made) }, .most = 8, .unit = 32,                       \
-           .chunk = EXPANDED_CHUNK, .direct = up_to, .expand = name##_expand)
+    SIZES(INTEGERS, name, type, false) INTEGERS(name, type, false, 6) INTEGERS(name, type, false, 8)         \
+    KERNEL(name, .tile = { TO_8(name) }, .unit = 32, .chunk = 64)
+/* Formats of four blocks together: 4 tokens, and beyond `up_to` tokens 8 from an expanded chunk */
+#define EXPANDING(name, type, up_to)                                                                         \
+    SIZES(INTEGERS, name, type, false)                                                                       \
+    SIZES(INTEGERS, name##_many, type, true)                                                                 \
+    INTEGERS(name##_many, type, true, 6) INTEGERS(name##_many, type, true, 8)                                \
+    static void name##_expand(const tile *t, uint8_t *to) { expand(type, t, to); }                           \
+    KERNEL(name, .tile = { TO_4(name) }, .many = { TO_8(name##_many) }, .unit = 32, .chunk = EXPANDED_CHUNK, \
+           .direct = up_to, .expand = name##_expand)
 
 FLOATING(f32, TK_P_F32)
 FLOATING(f16, TK_P_F16)
@@ -74,10 +75,5 @@ FLOATING(bf16, TK_P_BF16)
 INTEGER(q8_0, TK_P_Q8_0)
 INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
-TILES(whole, integer, EXPANDED)
-TILES(halved, integer, EXPANDED_HALVES)
-TILE(q4_k, integer, TK_P_Q4_K, 1)
-TILE(q4_k, integer, TK_P_Q4_K, 2)
-EXPANDING(q4_k, whole, 2, NULL, q4_k_1, q4_k_2)
-static void q6_k_1(const tile *t) { tile_q6_k_one(t); }
-EXPANDING(q6_k, halved, 1, NULL, q6_k_1)
+INTEGER(q4_k, TK_P_Q4_K)
+EXPANDING(q6_k, TK_P_Q6_K, 16)
