@@ -18,6 +18,8 @@ tk_kernel pack_panels, embed_lookup;
 static const tk_dtype pairs[][2] = {
     { TK_F32, TK_P_F32 },   { TK_F16, TK_P_F16 },   { TK_BF16, TK_P_BF16 }, { TK_Q8_0, TK_P_Q8_0 },
     { TK_Q4_0, TK_P_Q4_0 }, { TK_Q4_1, TK_P_Q4_1 }, { TK_Q4_K, TK_P_Q4_K }, { TK_Q6_K, TK_P_Q6_K },
+    { TK_Q5_0, TK_P_Q5_0 }, { TK_Q5_1, TK_P_Q5_1 }, { TK_IQ4_NL, TK_P_IQ4_NL }, { TK_MXFP4, TK_P_MXFP4 },
+    { TK_Q2_K, TK_P_Q2_K }, { TK_Q3_K, TK_P_Q3_K }, { TK_Q5_K, TK_P_Q5_K }, { TK_IQ4_XS, TK_P_IQ4_XS },
 };
 
 static uint32_t counter;
@@ -58,8 +60,13 @@ static uint8_t *make_file(tk_dtype t, int64_t n, int64_t k) {
     for (size_t i = 0; i < bytes; i++) m[i] = (uint8_t)word();
     for (size_t b = 0; b < bytes; b += (size_t)f->bytes) {
         uint16_t d = tk_f32_f16(word() % 16 ? number() / 64 : 0), low = tk_f32_f16(number() / 16);
-        memcpy(m + b + (t == TK_Q6_K ? 208 : 0), &d, 2);
-        if (t == TK_Q4_1 || t == TK_Q4_K) memcpy(m + b + 2, &low, 2);
+        if (t == TK_MXFP4) {
+            m[b] = (uint8_t)(word() % 16 ? 117 + word() % 3 : word() % 2); /* down to float32's subnormals */
+            continue;
+        }
+        memcpy(m + b + (t == TK_Q6_K ? 208 : t == TK_Q3_K ? 108 : t == TK_Q2_K ? 80 : 0), &d, 2);
+        if (t == TK_Q4_1 || t == TK_Q5_1 || t == TK_Q4_K || t == TK_Q5_K) memcpy(m + b + 2, &low, 2);
+        if (t == TK_Q2_K) memcpy(m + b + 82, &low, 2);
     }
     return m;
 }
@@ -164,6 +171,7 @@ static void quant_is_nearest(void **state) {
             assert_int_equal(a->c32[0], -32 * sum[0]);
             assert_int_equal(a->c32[1], -32 * sum[1]);
             assert_true(a->s == a->d * (float)(sum[0] + sum[1]));
+            for (int h = 0; h < 2; h++) assert_true(a->half[h] == a->d * (float)sum[h]);
         }
     }
     for (size_t i = 0; (int)i < tk_nkernels; i++) {

@@ -33,40 +33,87 @@ void tk__unpack_p_bf16(float *dst, const void *m, int64_t rows, int64_t cols, in
 /* ---- quantized ---- */
 
 tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b) {
-    const uint8_t *p = panel;
+    const uint8_t *p = panel + b / 8 * tk_formats[t].bytes; /* of the formats with 256 k */
     tk_pblock v = { .mask = 15, .step = TK_LINE };
-    int z = (int)(b % 8); /* block of 32 in a K-quant's 256 */
+    int z = (int)(b % 8);
     switch (t) {
-    case TK_P_Q8_0: v.q = p + b / 2 * 1088 + b % 2 * 512, v.mask = 255, v.zero = 128; break;
-    case TK_P_Q4_0: v.q = p + b / 2 * 576 + b % 2 * 256, v.zero = 8, v.fold = true; break;
-    case TK_P_Q4_1: v.q = p + b * 320, v.fold = true; break;
-    case TK_P_Q4_K: v.q = p + b / 8 * 2368 + z / 2 * 512, v.shift = z % 2 * 4; break;
+    case TK_P_Q8_0: v.q = panel + b / 2 * 1088 + b % 2 * 512, v.mask = 255, v.zero = 128; break;
+    case TK_P_Q4_0: v.q = panel + b / 2 * 576 + b % 2 * 256, v.zero = 8, v.fold = true; break;
+    case TK_P_Q4_1: v.q = panel + b * 320, v.fold = true; break;
+    case TK_P_Q5_0:
+    case TK_P_Q5_1:
+        v.top = t == TK_P_Q5_1 ? panel + b * 384 : panel + b / 2 * 704 + b % 2 * 320;
+        v.q = v.top + TK_LINE, v.fold = true, v.zero = t == TK_P_Q5_1 ? 0 : 16;
+        v.top_mask = 1, v.top_to = 4, v.top_walk = 1;
+        break;
+    case TK_P_IQ4_NL:
+        v.q = panel + b / 2 * 576 + b % 2 * 256, v.fold = true, v.values = tk__iq4_values;
+        break;
+    case TK_P_IQ4_XS: v.q = p + z * 256, v.fold = true, v.values = tk__iq4_values; break;
+    case TK_P_MXFP4:
+        v.q = panel + b / 4 * 1088 + b % 4 * 256, v.fold = true, v.values = tk__mxfp4_values;
+        break;
+    case TK_P_Q2_K: v.q = p + z / 4 * 512, v.shift = z % 4 * 2, v.mask = 3; break;
+    case TK_P_Q3_K:
+        v.q = p + 512 + z / 4 * 512, v.shift = z % 4 * 2, v.mask = 3, v.zero = 4;
+        v.top = p, v.top_shift = z, v.top_mask = 1, v.top_to = 2, v.top_step = TK_LINE;
+        break;
+    case TK_P_Q4_K: v.q = p + z / 2 * 512, v.shift = z % 2 * 4; break;
+    case TK_P_Q5_K:
+        v.q = p + 512 + z / 2 * 512, v.shift = z % 2 * 4;
+        v.top = p, v.top_shift = z, v.top_mask = 1, v.top_to = 4, v.top_step = TK_LINE;
+        break;
     default: /* P_Q6_K */
-        v.top = p + b / 8 * 3392 + z / 4 * 1536, v.q = v.top + (1 + z % 2) * TK_LINE;
-        v.shift = z % 4 / 2 * 4, v.top_shift = z % 4 * 2, v.zero = 32, v.step = 3 * TK_LINE;
+        v.top = p + z / 4 * 1536, v.q = v.top + (1 + z % 2) * TK_LINE, v.step = 3 * TK_LINE;
+        v.shift = z % 4 / 2 * 4, v.zero = 32;
+        v.top_shift = z % 4 * 2, v.top_mask = 3, v.top_to = 4, v.top_step = 3 * TK_LINE;
     }
     return v;
 }
 
+static float half_at(const uint8_t *p, int r) { return tk_f16_f32(tk_le16(p + r * 2)); }
+
 void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, float *scale, float *add) {
-    const uint8_t *p = panel;
-    int z = (int)(b % 8);
+    const uint8_t *p = panel + b / 8 * tk_formats[t].bytes;
+    int z = (int)(b % 8), s = z * 2 + half; /* block of 32 in 256, half of 16 in it */
     *add = 0;
     switch (t) {
-    case TK_P_Q8_0: *scale = tk_f16_f32(tk_le16(p + b / 2 * 1088 + 1024 + b % 2 * 32 + r * 2)); break;
-    case TK_P_Q4_0: *scale = tk_f16_f32(tk_le16(p + b / 2 * 576 + 512 + b % 2 * 32 + r * 2)); break;
+    case TK_P_Q8_0: *scale = half_at(panel + b / 2 * 1088 + 1024 + b % 2 * 32, r); break;
+    case TK_P_Q4_0:
+    case TK_P_IQ4_NL: *scale = half_at(panel + b / 2 * 576 + 512 + b % 2 * 32, r); break;
+    case TK_P_Q5_0: *scale = half_at(panel + b / 2 * 704 + 640 + b % 2 * 32, r); break;
+    case TK_P_MXFP4: *scale = tk__e8m0_half(panel[b / 4 * 1088 + 1024 + b % 4 * 16 + r]); break;
     case TK_P_Q4_1:
-        *scale = tk_f16_f32(tk_le16(p + b * 320 + 256 + r * 2));
-        *add = tk_f16_f32(tk_le16(p + b * 320 + 288 + r * 2));
+    case TK_P_Q5_1:
+        p = panel + (b + 1) * tk_formats[t].bytes - 64;
+        *scale = half_at(p, r), *add = half_at(p + 32, r);
         break;
+    case TK_P_Q2_K: {
+        const int both = p[1024 + s / 4 * TK_LINE + r * 4 + s % 4];
+        *scale = half_at(p + 1280, r) * (float)(both & 15),
+        *add = -(half_at(p + 1312, r) * (float)(both >> 4));
+        break;
+    }
+    case TK_P_Q3_K: {
+        const uint8_t *bits = p + 1536 + r * 4;
+        const int low = bits[s % 8 / 4 * TK_LINE + s % 4] >> s / 8 * 4 & 15,
+                  top = bits[2 * TK_LINE + s % 4] >> s / 4 * 2 & 3;
+        *scale = half_at(p + 1728, r) * (float)((low | top << 4) - 32);
+        break;
+    }
     case TK_P_Q4_K:
-        p += b / 8 * 2368 + 2048;
-        *scale = tk_f16_f32(tk_le16(p + r * 2)) * (float)p[64 + z * 16 + r];
-        *add = -(tk_f16_f32(tk_le16(p + 32 + r * 2)) * (float)p[192 + z * 16 + r]);
+    case TK_P_Q5_K:
+        p += tk_formats[t].bytes - 320;
+        *scale = half_at(p, r) * (float)p[64 + z * 16 + r];
+        *add = -(half_at(p + 32, r) * (float)p[192 + z * 16 + r]);
         break;
-    default: /* P_Q6_K */
-        p += b / 8 * 3392 + 3072;
-        *scale = tk_f16_f32(tk_le16(p + 256 + r * 2)) * (float)(int8_t)p[(z * 2 + half) * 16 + r];
+    case TK_P_IQ4_XS: {
+        const int low = (int)(tk_le32(p + 2048 + r * 4) >> 4 * z & 15),
+                  top = tk_le16(p + 2112 + r * 2) >> 2 * z & 3;
+        *scale = half_at(p + 2144, r) * (float)((low | top << 4) - 32);
+        break;
+    }
+    default: /* P_Q6_K */ p += 3072; *scale = half_at(p + 256, r) * (float)(int8_t)p[s * 16 + r];
     }
 }
 
@@ -78,14 +125,8 @@ static void unpack(tk_dtype t, float *dst, const void *m, int64_t cols, int64_t 
         for (int half = 0; half < 2; half++) {
             float scale, add;
             tk__pscale(t, panel, b, half, r, &scale, &add);
-            int shift = v.shift + (v.fold ? half * 4 : 0);
-            size_t at = (size_t)(v.fold ? 0 : half * 4 * v.step) + (size_t)r * 4;
-            for (int k = 0; k < 16; k++) {
-                size_t byte = at + (size_t)(k / 4 * v.step + k % 4);
-                int q = v.q[byte] >> shift & v.mask;
-                if (v.top) q |= (v.top[byte] >> v.top_shift & 3) << 4;
-                dst[half * 16 + k] = scale * (float)(q - v.zero) + add;
-            }
+            for (int k = half * 16; k < half * 16 + 16; k++)
+                dst[k] = scale * (float)tk__pvalue(&v, k / 4, r * 4 + k % 4) + add;
         }
     }
 }
@@ -98,8 +139,16 @@ static void unpack(tk_dtype t, float *dst, const void *m, int64_t cols, int64_t 
 UNPACK(p_q8_0, TK_P_Q8_0)
 UNPACK(p_q4_0, TK_P_Q4_0)
 UNPACK(p_q4_1, TK_P_Q4_1)
+UNPACK(p_q5_0, TK_P_Q5_0)
+UNPACK(p_q5_1, TK_P_Q5_1)
+UNPACK(p_iq4_nl, TK_P_IQ4_NL)
+UNPACK(p_mxfp4, TK_P_MXFP4)
+UNPACK(p_q2_k, TK_P_Q2_K)
+UNPACK(p_q3_k, TK_P_Q3_K)
 UNPACK(p_q4_k, TK_P_Q4_K)
+UNPACK(p_q5_k, TK_P_Q5_K)
 UNPACK(p_q6_k, TK_P_Q6_K)
+UNPACK(p_iq4_xs, TK_P_IQ4_XS)
 
 /* ---- activations ---- */
 
@@ -126,7 +175,7 @@ void tk__a8_block(tk_a8 *dst, const float src[32]) {
     dst->d = small ? 0 : top / 127;
     dst->s = dst->d * (float)(sum[0] + sum[1]);
     dst->c128 = -128 * (sum[0] + sum[1]), dst->c8 = -8 * (sum[0] + sum[1]);
-    dst->c32[0] = -32 * sum[0], dst->c32[1] = -32 * sum[1];
+    for (int h = 0; h < 2; h++) dst->c32[h] = -32 * sum[h], dst->half[h] = dst->d * (float)sum[h];
 }
 
 void tk__pack_a8(void *m, const float *src, int64_t rows, int64_t cols, int64_t row) {

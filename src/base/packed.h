@@ -20,21 +20,30 @@
  *           more than the file for a decoding of three instructions
  *   P_Q6_K  256 k: two halves of lines [8][3], then i8 scale[16][16], f16 d[16], 32 unused bytes. Triple j of
  * a half: the top bit pairs of values 4 j .. of its runs 0-3 (32 k each; run z at bit 2 z), the low nibbles
- * of runs 0 (low half of the byte) and 2 (high half), those of runs 1 and 3 */
+ * of runs 0 (low half of the byte) and 2 (high half), those of runs 1 and 3
+ *   P_Q5_0  64 k: two blocks of lines [5], then f16 d[2][16]. A block: a line with the fifth bits of all its
+ * values (of the row's dword 4 j + i: bit j of byte i), then nibbles as P_Q4_0's P_Q5_1  32 k: such a line,
+ * lines [4] of nibbles, f16 d[16], f16 m[16] P_IQ4_NL as P_Q4_0      P_MXFP4  128 k: four blocks of lines [4]
+ * of nibbles, u8 e[4][16] P_Q2_K  256 k: two halves of lines [8] of bit pairs (run z at bit 2 z), lines [4]
+ * with the sixteen bytes of scale and minimum in the file's order, f16 d[16], f16 dmin[16] P_Q3_K  256 k:
+ * lines [8] of third bits (bit b of a byte: run b), two halves of lines [8] as P_Q2_K's, lines [3] with the
+ * twelve bytes of scales, f16 d[16], 32 unused bytes P_Q5_K  256 k: lines [8] of fifth bits (bit b: block b),
+ * then all of P_Q4_K P_IQ4_XS 256 k: eight blocks of lines [4] of nibbles as P_Q4_0's, a line and 16 words
+ * with the low and top bits of the scales in the file's order, f16 d[16] */
 #ifndef TK_PACKED_H
 #define TK_PACKED_H
-#include "base/base.h"
+#include "base/formats.h"
 
 enum { TK_PANEL = 16, TK_LINE = 64, TK_K32 = 32 };
 
 /* 32 activations as integers: x = d q. The integer products work on unsigned weights q + z, so a block's
- * sum starts at -z sum(q): c128, c8 and, per 16 values, c32. s = d sum(q) is what a block minimum multiplies.
- */
+ * sum starts at -z sum(q): c128, c8 and, per 16 values, c32. s = d sum(q) is what a block minimum multiplies;
+ * half, the same of each 16 values. */
 typedef struct tk_a8 {
     int8_t q[32]; /* -127..127; -128 never occurs in finite blocks */
     float d, s;
     int32_t c128, c8, c32[2];
-    int32_t unused[2];
+    float half[2];
 } tk_a8;
 _Static_assert(sizeof(tk_a8) == 64, "one cache line a block");
 
@@ -53,16 +62,25 @@ static inline tk_a8 *tk__a8_row(const void *m, int64_t rows, int64_t cols, int64
  * or infinity makes d one. The one definition of these integers: faster tiers give the same bytes. */
 void tk__a8_block(tk_a8 *dst, const float src[32]);
 
-/* Where block `b` (32 k) of a quantized panel has its integers: value 4 j + i of row r is
- *     (q[step j + 4 r + i] >> shift & mask) | (top[step j + 4 r + i] >> top_shift & 3) << 4, less `zero`.
- * With `fold`, lines j >= 4 do not exist: those values are in the high nibbles of line j - 4. */
+/* Where block `b` (32 k) of a quantized panel has its integers: tk__pvalue says how these fields give them.
+ */
 typedef struct tk_pblock {
-    const uint8_t *q, *top;
-    int shift, mask, top_shift, zero, step;
-    bool fold;
+    const uint8_t *q, *top;      /* top: further bits of a value, or NULL */
+    const int8_t *values;        /* what the integers stand for; NULL: themselves less `zero` */
+    int shift, mask, zero, step; /* step: bytes from four k to the next */
+    int top_shift, top_mask, top_to, top_step, top_walk; /* walk: bits from four k to the next */
+    bool fold; /* four lines: values 16 .. 31 are in the high nibbles of those of 0 .. 15 */
 } tk_pblock;
+/* Value 4 j + i of row r, before its scale; at = 4 r + i */
+static inline int tk__pvalue(const tk_pblock *v, int j, int at) {
+    const int line = v->fold ? j % 4 : j, shift = v->shift + (v->fold ? j / 4 * 4 : 0);
+    int n = v->q[line * v->step + at] >> shift & v->mask;
+    if (v->top)
+        n |= (v->top[j * v->top_step + at] >> (v->top_shift + j * v->top_walk) & v->top_mask) << v->top_to;
+    return v->values ? v->values[n] : n - v->zero;
+}
 tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b);
-/* x = scale (q - zero) + add for values 16 half .. 16 half + 15 of block b; row r of the panel */
+/* x = scale tk__pvalue + add for values 16 half .. 16 half + 15 of block b; row r of the panel */
 void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, float *scale, float *add);
 /* Bytes of one panel of `cols` columns */
 static inline size_t tk__panel_bytes(tk_dtype t, int64_t cols) {

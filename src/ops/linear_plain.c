@@ -8,28 +8,15 @@
 
 enum { CHUNK = 256 }; /* k expanded at a time: 16 KiB, which the first-level cache keeps */
 
-/* w[i][r] for the four values of each row's dword */
-static void expand_line(float w[4][16], const uint8_t *q, const uint8_t *top, const tk_pblock *v, int shift,
-                        const float scale[16], const float add[16]) {
-    for (int i = 0; i < 4; i++)
-        for (int r = 0; r < 16; r++) {
-            int n = q[r * 4 + i] >> shift & v->mask;
-            if (top) n |= (top[r * 4 + i] >> v->top_shift & 3) << 4;
-            w[i][r] = scale[r] * (float)(n - v->zero) + add[r];
-        }
-}
-
 static void expand_quantized(float (*w)[16], tk_dtype t, const uint8_t *panel, int64_t from, int64_t end) {
     for (int64_t b = from / TK_K32; b < end / TK_K32; b++) {
-        tk_pblock v = tk__pblock(t, panel, b);
+        const tk_pblock v = tk__pblock(t, panel, b);
         for (int half = 0; half < 2; half++) {
             float scale[16], add[16];
             for (int r = 0; r < 16; r++) tk__pscale(t, panel, b, half, r, &scale[r], &add[r]);
-            int shift = v.shift + (v.fold ? half * 4 : 0);
-            for (int j = 0; j < 4; j++, w += 4) {
-                size_t line = (size_t)((v.fold ? j : half * 4 + j) * v.step);
-                expand_line(w, v.q + line, v.top ? v.top + line : NULL, &v, shift, scale, add);
-            }
+            for (int k = half * 16; k < half * 16 + 16; k++, w++)
+                for (int r = 0; r < 16; r++)
+                    (*w)[r] = scale[r] * (float)tk__pvalue(&v, k / 4, r * 4 + k % 4) + add[r];
         }
     }
 }

@@ -21,8 +21,9 @@ static void halves(uint8_t *dst, const uint8_t *const src[16], size_t offset) {
     memcpy(dst, line, sizeof line);
 }
 
-static void pack_q4_k(uint8_t *dst, const uint8_t *const src[16]) {
-    lines(dst, src, 16, 32, 0);
+/* `nibbles`: where they begin in a file block */
+static void pack_q4_k(uint8_t *dst, const uint8_t *const src[16], size_t nibbles) {
+    lines(dst, src, nibbles, 32, 0);
     halves(dst + 2048, src, 0), halves(dst + 2080, src, 2);
     uint8_t *scale = dst + 2112, *min = dst + 2240;
     for (int r = 0; r < 16; r++) {
@@ -49,6 +50,21 @@ static void pack_q6_k(uint8_t *dst, const uint8_t *const src[16]) {
     memset(dst + 288, 0, 32);
 }
 
+/* The 32 fifth bits at `offset` of each row: bit 4 j + i of a row's dword to bit j of its byte i */
+static void fifth_bits(uint8_t *dst, const uint8_t *const src[16], size_t offset) {
+    uint32_t line[16];
+    for (int r = 0; r < 16; r++) {
+        const uint32_t bits = tk_le32(src[r] + offset);
+        line[r] = 0;
+        for (int i = 0; i < 4; i++) { /* every fourth bit, moved together */
+            uint32_t x = bits >> i & 0x11111111;
+            x = (x | x >> 3) & 0x03030303, x = (x | x >> 6) & 0x000f000f;
+            line[r] |= ((x | x >> 12) & 0xff) << 8 * i;
+        }
+    }
+    memcpy(dst, line, sizeof line);
+}
+
 /* One file block of 16 rows */
 static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16], int64_t b) {
     uint8_t *p;
@@ -59,6 +75,7 @@ static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16],
         halves(p + 1024 + b % 2 * 32, src, 0);
         break;
     case TK_Q4_0:
+    case TK_IQ4_NL:
         p = panel + b / 2 * 576;
         lines(p + b % 2 * 256, src, 2, 4, 0);
         halves(p + 512 + b % 2 * 32, src, 0);
@@ -68,7 +85,41 @@ static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16],
         lines(p, src, 4, 4, 0);
         halves(p + 256, src, 0), halves(p + 288, src, 2);
         break;
-    case TK_Q4_K: pack_q4_k(panel + b * 2368, src); break;
+    case TK_Q5_0:
+        p = panel + b / 2 * 704;
+        fifth_bits(p + b % 2 * 320, src, 2), lines(p + b % 2 * 320 + TK_LINE, src, 6, 4, 0);
+        halves(p + 640 + b % 2 * 32, src, 0);
+        break;
+    case TK_Q5_1:
+        p = panel + b * 384;
+        fifth_bits(p, src, 4), lines(p + TK_LINE, src, 8, 4, 0);
+        halves(p + 320, src, 0), halves(p + 352, src, 2);
+        break;
+    case TK_MXFP4:
+        p = panel + b / 4 * 1088;
+        lines(p + b % 4 * 256, src, 1, 4, 0);
+        for (int r = 0; r < 16; r++) p[1024 + b % 4 * 16 + r] = src[r][0];
+        break;
+    case TK_Q2_K:
+        p = panel + b * 1344;
+        lines(p, src, 16, 16, 0), lines(p + 1024, src, 0, 4, 0);
+        halves(p + 1280, src, 80), halves(p + 1312, src, 82);
+        break;
+    case TK_Q3_K:
+        p = panel + b * 1792;
+        lines(p, src, 0, 24, 0), lines(p + 1536, src, 96, 3, 0);
+        halves(p + 1728, src, 108), memset(p + 1760, 0, 32);
+        break;
+    case TK_Q4_K: pack_q4_k(panel + b * 2368, src, 16); break;
+    case TK_Q5_K:
+        p = panel + b * 2880;
+        lines(p, src, 16, 8, 0), pack_q4_k(p + 512, src, 48);
+        break;
+    case TK_IQ4_XS:
+        p = panel + b * 2176;
+        lines(p, src, 8, 32, 0), lines(p + 2048, src, 4, 1, 0);
+        halves(p + 2112, src, 2), halves(p + 2144, src, 0);
+        break;
     default: pack_q6_k(panel + b * 3392, src); break;
     }
 }
@@ -109,14 +160,12 @@ void pack_panels(const tk_args *a) {
             pack_plain(t, panel, src, k);
             continue;
         }
+        if (k %
+            tk_formats[to].block) /* what the last block's missing k leave is read by nobody, but copied */
+            memset(panel + panel_bytes - tk_formats[to].bytes, 0, (size_t)tk_formats[to].bytes);
         for (int64_t b = 0; b < blocks; b++) {
             pack_block(t, panel, src, b);
             for (int64_t r = 0; r < live; r++) src[r] += step;
-        }
-        if ((t == TK_Q8_0 || t == TK_Q4_0) && blocks % 2) { /* the half of the last 64 k that nobody reads */
-            size_t lines_bytes = panel_bytes / (size_t)tk_ceil_div(blocks, 2) - 64;
-            uint8_t *last = panel + panel_bytes - lines_bytes - 64;
-            memset(last + lines_bytes / 2, 0, lines_bytes / 2), memset(last + lines_bytes + 32, 0, 32);
         }
     }
 }

@@ -37,7 +37,7 @@ static inline void block_avx2(tk_a8 *dst, const float *src) {
     dst->s = dst->d * (float)(low + high);
     dst->c128 = -128 * (low + high), dst->c8 = -8 * (low + high);
     dst->c32[0] = -32 * low, dst->c32[1] = -32 * high;
-    dst->unused[0] = dst->unused[1] = 0;
+    dst->half[0] = dst->d * (float)low, dst->half[1] = dst->d * (float)high;
 }
 
 /* Blocks that follow each other in x and lie `step` apart in y (fused kernels call it too) */
