@@ -65,6 +65,14 @@ const op_case op_cases[] = {
     SPLIT(attn, "t75 g1 r3 d32", "5 70", "", F(0.18f)),
     SPLIT(attn, "t140 g1 r2 d64", "140", "", F(0.125f)),
 
+    /* soft cap, ALiBi (of 6 heads, and of a part of them), window, and all of them */
+    SPLIT(attn, "t9 g2 r2 d6", "9", "", F(0.8f, 3)),
+    SPLIT(attn, "t9 g3 r2 d4", "2 7", "", F(0.5f, 0, 8)),
+    SPLIT(attn, "t7 g2@4/7 r3 d4", "7", "", F(0.5f, 0, 8, 0.5f)),
+    SPLIT(attn, "t9 g2 r2 d4", "9", "", F(0.5f), I(3)),
+    SPLIT(attn, "t11 g1 r3 d6", "2 8", "", F(0.5f, 2, 4, 0), I(1)),
+    SPLIT(attn, "t140 g1 r3 d24", "137", "", F(0.2f, 5, 8), I(37)),
+    SPLIT(attn, "t700 g1 r2 d8", "650 50", "", F(0.4f), I(300)),
     SPLIT(kvput, "t5 g2 d8 p3 s16", "", ""),
     SPLIT(kvput, "t7 g3 d64 p2 s32", "", ""),
     SPLIT(kvput, "t19 g1 d96 p4 s64", "", ""),
@@ -76,6 +84,14 @@ const op_case op_cases[] = {
     SPLIT(attn_paged, "t6 g2 r1 d128 p5 s48", "6", "200", F(0.09f)),
     SPLIT(attn_paged, "t6 g1 r2 d32 p50 s64", "1 5", "1100 700", F(0.2f)), /* many key blocks */
     SPLIT(attn_paged, "t9 g2 r2 d32 p4 s32", "3 5", "1 2", F(20)),
+    SPLIT(attn_paged, "t3 g3 r3 d64 p12 s16", "1 1 1", "0 40 63", F(0.3f, 10)),
+    SPLIT(attn_paged, "t5 g2 r3 d32 p4 s16", "1 4", "17 3", F(0.18f, 0, 8)),
+    SPLIT(attn_paged, "t9 g2 r2 d64 p8 s64", "2 7", "250 60", F(0.125f), I(5)),
+    SPLIT(attn_paged, "t40 g1 r3 d32 p20 s64", "30 10", "500 300", F(0.3f, 3, 8), I(100)),
+    SPLIT(attn_paged, "t6 g1 r2 d32 p50 s64", "1 5", "1100 700", F(0.2f), I(513)),
+    CASE(sink, "t1 g1 r1 d4"),
+    CASE(sink, "t5 g2 r3 d7"),
+    CASE(sink, "t9 g3 r3 d64"),
 
     CASE(add, "n1"),
     CASE(add, "n77"),

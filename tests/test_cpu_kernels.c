@@ -105,7 +105,8 @@ static void test_softcap(void **state) {
     run(t->softcap, &a, 2);
     for (int i = 0; i < N; i++) {
         const double want = tanh(x[i]);
-        if (isnan(want) ? !isnan(y[i]) : fabs(y[i] - want) > 1.8e-7 * fabs(want) || signbit(y[i]) != signbit(x[i]))
+        if (isnan(want) ? !isnan(y[i])
+                        : fabs(y[i] - want) > 1.8e-7 * fabs(want) || signbit(y[i]) != signbit(x[i]))
             fail_msg("tanh(%g) is %.9g, not %.9g", x[i], y[i], want);
     }
     a.attr.f[0] = 30;
@@ -345,11 +346,11 @@ int main(void) {
         void *t = (void *)(uintptr_t)&tiers[i];
         printf("tier %s\n", tiers[i].name);
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test_prestate(test_act, t),   cmocka_unit_test_prestate(test_act_everywhere, t),
-            cmocka_unit_test_prestate(test_pairs, t), cmocka_unit_test_prestate(test_bias, t),
-            cmocka_unit_test_prestate(test_softcap, t),
-            cmocka_unit_test_prestate(test_pick, t),  cmocka_unit_test_prestate(test_cast, t),
-            cmocka_unit_test_prestate(test_norms, t), cmocka_unit_test_prestate(test_rope, t),
+            cmocka_unit_test_prestate(test_act, t),     cmocka_unit_test_prestate(test_act_everywhere, t),
+            cmocka_unit_test_prestate(test_pairs, t),   cmocka_unit_test_prestate(test_bias, t),
+            cmocka_unit_test_prestate(test_softcap, t), cmocka_unit_test_prestate(test_pick, t),
+            cmocka_unit_test_prestate(test_cast, t),    cmocka_unit_test_prestate(test_norms, t),
+            cmocka_unit_test_prestate(test_rope, t),
         };
         failed += cmocka_run_group_tests(tests, NULL, NULL);
     }

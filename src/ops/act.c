@@ -2,7 +2,8 @@
 /* Elementwise ops. act: silu a s(a); GELU by tanh (Hendrycks and Gimpel 2016) a (1 + t) / 2 with
  * t = tanh(sqrt(2/pi) (a + 0.044715 a^3)); GELU by erf a Phi(a), quick a s(1.702 a); ReLU and its square.
  * glu (Shazeer 2020): act(a) b, with a limit on both if there is one (gpt-oss). scale: y = f x; softcap:
- * y = f tanh(x / f), so dx = dy (1 - (y / f)^2). add: z = x + y. accum adds into its second operand, zero clears one; both write their storage in place. */
+ * y = f tanh(x / f), so dx = dy (1 - (y / f)^2). add: z = x + y. accum adds into its second operand, zero
+ * clears one; both write their storage in place. */
 #ifndef real
 #define REF_SOURCE "ops/act.c"
 #include "ops/ref.h"

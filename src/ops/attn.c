@@ -1,27 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* attn: o_i = sum_j P_ij v_j, P = softmax over keys j <= i of the query's own sequence of f[0] q_i k_j, each
- * KV head g serving r query heads; l_i is the log-sum-exp of the scaled scores. A token outside every
- * sequence (padding) has no keys and gives 0. The adjoint recomputes P = exp(S - l) and uses sum_j P_ij dP_ij
- * = do_i o_i (Dao et al. 2022): dS = P (dP - do o), dq = f[0] dS k, dk = f[0] dS^T q, dv = P^T do. kvput
- * writes the step's keys and values into the paged cache at their slots; attn_paged is attn over that cache.
- * Both attentions run the same arithmetic on gathered rows, so they give the same bits for a cache of the
- * reference's own type. The cache layouts are those of ops.h; a quantized cache is taken as plain rows
- * [P][g][S][D] of its format, keys and values alike. */
+/* attn: o_i = sum_j P_ij v_j, P = softmax over the keys that query i sees in its own sequence of their scores
+ * S_ij (ops.def), each KV head g serving r query heads; l_i is the log-sum-exp of the scores. A token outside
+ * every sequence (padding) has no keys and gives 0. The adjoints recompute P = exp(S - l) and use sum_j P_ij
+ * dP_ij = do_i o_i (Dao et al. 2022): dS = P (dP - do o + dl), times the slope of the soft cap; dq = f[0] dS
+ * k, dk = f[0] dS^T q, dv = P^T do. do and dl come to different records, whose results add up. sink: y = o s
+ * with s = 1 / (1 + e^(n - l)), so dl = -dn = (1 - s) s dy o. kvput writes the step's keys and values into
+ * the paged cache at their slots; attn_paged is attn over that cache. Both attentions run the same arithmetic
+ * on gathered rows, so they give the same bits for a cache of the reference's own type. The cache layouts are
+ * those of ops.h; a quantized cache is taken as plain rows [P][g][S][D] of its format, keys and values alike.
+ */
 #ifndef real
 #define REF_SOURCE "ops/attn.c"
 #include "ops/ref.h"
 #else
 
+/* What makes a score out of q k, for one query head */
+struct ref(rule) {
+    real scale, cap, slope;
+};
+
+static struct ref(rule) ref(rule_of)(const tk_args *a, int64_t g, int64_t r) {
+    return (struct ref(rule)){ (real)a->attr.f[0], (real)a->attr.f[1],
+                               (real)tk_attn_slope(&a->attr, a->dim, g, r) };
+}
+
+/* The score of a key `back` positions before the query; *bend: its derivative by the scaled product */
+static real ref(score)(const struct ref(rule) * s, real product, int64_t back, real *bend) {
+    real x = product * s->scale;
+    *bend = 1;
+    if (s->cap > 0) {
+        const real t = tanh(x / s->cap);
+        x = s->cap * t, *bend = 1 - t * t;
+    }
+    return x - s->slope * (real)back;
+}
+
 /* The keys and values of one head of one sequence, gathered: rows of `width` */
 struct ref(keys) {
-    real *k, *v, *score, scale;
+    const tk_args *a;
+    real *k, *v, *score;
     int64_t width;
 };
 
 static struct ref(keys) ref(keys_new)(const tk_args *a, int64_t count) {
     const int64_t width = TK_DIM(a, 'd');
-    return (struct ref(keys)){ ref_alloc(count * width, sizeof(real)), ref_alloc(count * width, sizeof(real)),
-                               ref_alloc(count, sizeof(real)), (real)a->attr.f[0], width };
+    return (struct ref(keys)){ a, ref_alloc(count * width, sizeof(real)),
+                               ref_alloc(count * width, sizeof(real)), ref_alloc(count, sizeof(real)),
+                               width };
 }
 
 static void ref(keys_free)(struct ref(keys) * s) { free(s->k), free(s->v), free(s->score); }
@@ -32,15 +57,17 @@ static real ref(dot)(const real *x, const real *y, int64_t n) {
     return sum;
 }
 
-/* One query over the first `count` keys; returns the log-sum-exp. */
-static real ref(attend)(const struct ref(keys) * s, int64_t count, const real *q, real *o) {
-    real max = -INFINITY, sum = 0;
-    for (int64_t j = 0; j < count; j++) {
-        s->score[j] = ref(dot)(q, s->k + j * s->width, s->width) * s->scale;
+/* The query at position i; returns the log-sum-exp. */
+static real ref(attend)(const struct ref(keys) * s, const struct ref(rule) * rule, int64_t i, const real *q,
+                        real *o) {
+    const int64_t first = tk_attn_first_key(&s->a->attr, i);
+    real max = -INFINITY, sum = 0, bend;
+    for (int64_t j = first; j <= i; j++) {
+        s->score[j] = ref(score)(rule, ref(dot)(q, s->k + j * s->width, s->width), i - j, &bend);
         max = fmax(max, s->score[j]);
     }
     memset(o, 0, (size_t)s->width * sizeof *o);
-    for (int64_t j = 0; j < count; j++) {
+    for (int64_t j = first; j <= i; j++) {
         const real e = exp(s->score[j] - max);
         sum += e;
         for (int64_t d = 0; d < s->width; d++) o[d] += e * s->v[j * s->width + d];
@@ -73,7 +100,8 @@ void ref(attn)(const tk_args *a) {
             ref(gather)(s.v, a, 2, (int64_t[]){ first, count }, g);
             for (int64_t n = 0; n < count * shared; n++) {
                 const int64_t i = n / shared, head = ((first + i) * groups + g) * shared + n % shared;
-                const real lse = ref(attend)(&s, i + 1, q + head * width, row);
+                const struct ref(rule) rule = ref(rule_of)(a, g, n % shared);
+                const real lse = ref(attend)(&s, &rule, i, q + head * width, row);
                 if (o) memcpy(o + head * width, row, (size_t)width * sizeof *o);
                 if (l) l[head] = lse;
             }
@@ -82,32 +110,102 @@ void ref(attn)(const tk_args *a) {
     free(row), ref(keys_free)(&s);
 }
 
-/* do q k v s o l -> dq dk dv */
-void ref(attn_adj1)(const tk_args *a) {
-    const real *go = a->p[0], *q = a->p[1], *k = a->p[2], *v = a->p[3], *o = a->p[5], *l = a->p[6];
-    real *dq = a->p[7], *dk = a->p[8], *dv = a->p[9];
-    const int64_t tokens = TK_DIM(a, 't'), groups = TK_DIM(a, 'g'), shared = TK_DIM(a, 'r'),
-                  width = TK_DIM(a, 'd');
-    const real scale = (real)a->attr.f[0];
-    if (dq) memset(dq, 0, (size_t)(tokens * groups * shared * width) * sizeof *dq);
-    if (dk) memset(dk, 0, (size_t)(tokens * groups * width) * sizeof *dk);
-    if (dv) memset(dv, 0, (size_t)(tokens * groups * width) * sizeof *dv);
+/* Operands of both adjoints; NULL: not there, or nobody's */
+struct ref(back) {
+    const real *go, *gl, *q, *k, *v, *o, *l;
+    real *dq, *dk, *dv;
+};
+
+/* The query at token i of the sequence that starts at token `start`, head (g, r) */
+static void ref(attend_back)(const tk_args *a, const struct ref(back) * b, const int64_t at[2],
+                             int64_t head) {
+    const int64_t groups = TK_DIM(a, 'g'), shared = TK_DIM(a, 'r'), width = TK_DIM(a, 'd');
+    const int64_t start = at[0], i = at[1], query = i * groups * shared + head, iq = query * width;
+    const struct ref(rule) rule = ref(rule_of)(a, head / shared, head % shared);
+    const real rowsum = (b->go ? ref(dot)(b->go + iq, b->o + iq, width) : 0) - (b->gl ? b->gl[query] : 0);
+    for (int64_t j = start + tk_attn_first_key(&a->attr, i - start); j <= i; j++) {
+        const int64_t ik = (j * groups + head / shared) * width;
+        real bend;
+        const real s = ref(score)(&rule, ref(dot)(b->q + iq, b->k + ik, width), i - j, &bend);
+        const real p = exp(s - b->l[query]), dp = b->go ? ref(dot)(b->go + iq, b->v + ik, width) : 0;
+        const real ds = p * (dp - rowsum) * bend * rule.scale;
+        for (int64_t d = 0; d < width; d++) {
+            if (b->dq) b->dq[iq + d] += ds * b->k[ik + d];
+            if (b->dk) b->dk[ik + d] += ds * b->q[iq + d];
+            if (b->dv) b->dv[ik + d] += p * b->go[iq + d];
+        }
+    }
+}
+
+static void ref(attn_back)(const tk_args *a, const struct ref(back) * b) {
+    const int64_t groups = TK_DIM(a, 'g'), heads = groups * TK_DIM(a, 'r'), width = TK_DIM(a, 'd');
+    const size_t row = (size_t)(TK_DIM(a, 't') * width) * sizeof(real);
+    if (b->dq) memset(b->dq, 0, row * (size_t)heads);
+    if (b->dk) memset(b->dk, 0, row * (size_t)groups);
+    if (b->dv) memset(b->dv, 0, row * (size_t)groups);
     for (int seq = 0; seq < a->batch->seqs; seq++)
         for (int64_t i = a->batch->start[seq]; i < a->batch->start[seq + 1]; i++)
-            for (int64_t h = 0; h < groups * shared; h++) {
-                const int64_t query = i * groups * shared + h, iq = query * width;
-                const real rowsum = ref(dot)(go + iq, o + iq, width);
-                for (int64_t j = a->batch->start[seq]; j <= i; j++) {
-                    const int64_t ik = (j * groups + h / shared) * width;
-                    const real p = exp(ref(dot)(q + iq, k + ik, width) * scale - l[query]);
-                    const real ds = p * (ref(dot)(go + iq, v + ik, width) - rowsum) * scale;
-                    for (int64_t d = 0; d < width; d++) {
-                        if (dq) dq[iq + d] += ds * k[ik + d];
-                        if (dk) dk[ik + d] += ds * q[iq + d];
-                        if (dv) dv[ik + d] += p * go[iq + d];
-                    }
-                }
-            }
+            for (int64_t h = 0; h < heads; h++)
+                ref(attend_back)(a, b, (int64_t[]){ a->batch->start[seq], i }, h);
+}
+
+/* do q k v s o l -> dq dk dv */
+void ref(attn_adj1)(const tk_args *a) {
+    void *const *p = a->p;
+    const struct ref(back) b = {
+        .go = p[0], .q = p[1], .k = p[2], .v = p[3], .o = p[5], .l = p[6], .dq = p[7], .dk = p[8], .dv = p[9]
+    };
+    ref(attn_back)(a, &b);
+}
+
+/* dl q k s l -> dq dk */
+void ref(attn_adj2)(const tk_args *a) {
+    void *const *p = a->p;
+    const struct ref(back) b = { .gl = p[0], .q = p[1], .k = p[2], .l = p[4], .dq = p[5], .dk = p[6] };
+    ref(attn_back)(a, &b);
+}
+
+/* ---- sinks ---- */
+
+/* The share of a row's softmax that its keys keep; without overflow */
+static real ref(kept)(real l, real n) {
+    const real e = exp(-fabs(n - l));
+    return n > l ? e / (1 + e) : 1 / (1 + e);
+}
+
+/* o l n -> y */
+void ref(sink)(const tk_args *a) {
+    const real *o = a->p[0], *l = a->p[1], *n = a->p[2];
+    real *y = a->p[3];
+    const int64_t heads = TK_DIM(a, 'g') * TK_DIM(a, 'r'), width = TK_DIM(a, 'd');
+    for (int64_t row = 0; row < TK_DIM(a, 't') * heads; row++) {
+        const real kept = ref(kept)(l[row], n[row % heads]);
+        for (int64_t d = 0; d < width; d++) y[row * width + d] = o[row * width + d] * kept;
+    }
+}
+
+/* dy o l n -> do dl */
+void ref(sink_adj1)(const tk_args *a) {
+    const real *dy = a->p[0], *o = a->p[1], *l = a->p[2], *n = a->p[3];
+    real *go = a->p[4], *gl = a->p[5];
+    const int64_t heads = TK_DIM(a, 'g') * TK_DIM(a, 'r'), width = TK_DIM(a, 'd');
+    for (int64_t row = 0; row < TK_DIM(a, 't') * heads; row++) {
+        const real kept = ref(kept)(l[row], n[row % heads]);
+        for (int64_t d = 0; go && d < width; d++) go[row * width + d] = dy[row * width + d] * kept;
+        if (gl) gl[row] = kept * (1 - kept) * ref(dot)(dy + row * width, o + row * width, width);
+    }
+}
+
+/* dy o l n -> dn */
+void ref(sink_adj2)(const tk_args *a) {
+    const real *dy = a->p[0], *o = a->p[1], *l = a->p[2], *n = a->p[3];
+    real *dn = a->p[4];
+    const int64_t heads = TK_DIM(a, 'g') * TK_DIM(a, 'r'), width = TK_DIM(a, 'd');
+    memset(dn, 0, (size_t)heads * sizeof *dn);
+    for (int64_t row = 0; row < TK_DIM(a, 't') * heads; row++) {
+        const real kept = ref(kept)(l[row], n[row % heads]);
+        dn[row % heads] -= kept * (1 - kept) * ref(dot)(dy + row * width, o + row * width, width);
+    }
 }
 
 /* ---- the paged cache ---- */
@@ -154,28 +252,34 @@ void ref(kvput)(const tk_args *a) {
 
 void ref(attn_paged)(const tk_args *a) {
     const real *q = a->p[0];
-    real *o = a->p[4];
+    real *o = a->p[4], *l = a->p[5];
     const tk_batch *b = a->batch;
     const int64_t tokens = TK_DIM(a, 't'), groups = TK_DIM(a, 'g'), shared = TK_DIM(a, 'r'),
                   width = TK_DIM(a, 'd');
     const int64_t size = TK_DIM(a, 's');
-    memset(o, 0, (size_t)(tokens * groups * shared * width) * sizeof *o);
+    real *line = ref_alloc(width, sizeof *line);
+    if (o) memset(o, 0, (size_t)(tokens * groups * shared * width) * sizeof *o);
+    if (l) memset(l, 0, (size_t)(tokens * groups * shared) * sizeof *l);
     for (int seq = 0; seq < b->seqs; seq++) {
         const int64_t first = b->start[seq], past = b->past[seq], count = b->start[seq + 1] - first;
         const int32_t *pages = b->pages + (int64_t)seq * b->max_pages;
         struct ref(keys) s = ref(keys_new)(a, past + count);
         for (int64_t g = 0; g < groups; g++) {
-            for (int64_t j = 0; j < past + count; j++) {
+            for (int64_t j = tk_attn_first_key(&a->attr, past); j < past + count; j++) {
                 const int64_t row = (pages[j / size] * groups + g) * size + j % size;
                 ref(cache_get)(s.k + j * width, a, 2, row);
                 ref(cache_get)(s.v + j * width, a, 3, row);
             }
             for (int64_t n = 0; n < count * shared; n++) {
-                const int64_t i = n / shared, at = (((first + i) * groups + g) * shared + n % shared) * width;
-                ref(attend)(&s, past + i + 1, q + at, o + at);
+                const int64_t i = n / shared, head = ((first + i) * groups + g) * shared + n % shared;
+                const struct ref(rule) rule = ref(rule_of)(a, g, n % shared);
+                const real lse = ref(attend)(&s, &rule, past + i, q + head * width, line);
+                if (o) memcpy(o + head * width, line, (size_t)width * sizeof *o);
+                if (l) l[head] = lse;
             }
         }
         ref(keys_free)(&s);
     }
+    free(line);
 }
 #endif

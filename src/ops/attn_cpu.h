@@ -6,7 +6,8 @@
  * a block rescales the running sums once; values are one chain of FMAs over the block's keys, lanes being d.
  * CHUNK keys make a partial result that starts from nothing, and partial results are merged in order. So it
  * makes no difference which queries share a tile, or which thread does which chunk of a long context.
- * Keys that a query must not see enter no sum at all, whatever bits lie in their place.
+ * Keys that a query must not see enter no sum at all, whatever bits lie in their place. With a window, blocks
+ * before it are not visited, and a row's first partial result is that of the first chunk that it sees.
  *
  * Work is cut into units: some consecutive tokens of a sequence times the r query heads of a KV head. All
  * threads compute the same list of costs, and each takes an equal share of it: whole units, except that a
@@ -40,7 +41,10 @@ typedef struct attn_job {
     float *o, *lse;
     int64_t heads, shared, d, padded; /* KV heads, query heads of each, padded: d up to a multiple of 16 */
     int64_t unit_tokens;
-    float scale; /* f[0] log2 e: exponents are of 2 */
+    float scale; /* of a product on its way to an exponent of 2: f[0] log2 e; before the soft cap, if there is
+                    one: f[0] / f[1] */
+    float cap;   /* f[1] log2 e, 0: none */
+    const tk_args *a;
 } attn_job;
 
 typedef struct attn_unit {
@@ -57,6 +61,7 @@ typedef struct attn_part {
 typedef struct attn_work {
     attn_part total, part;
     float *lanes;   /* the sum of exponentials before lanes are added */
+    float *slope;   /* ALiBi's, of each query head of the unit, log2 e in it */
     float *kt, *vt; /* a block of keys and of values as float32 */
     float *slots;
 } attn_work;
@@ -68,6 +73,7 @@ static void attn_work_at(attn_work *w, const attn_job *j, float *p) {
     w->total = attn_part_at(p, rows), p += part;
     w->part = attn_part_at(p, rows), p += part;
     w->lanes = p, p += 16 * rows;
+    w->slope = p, p += (j->shared + 15) / 16 * 16;
     w->kt = p, p += TK_KEY_BLOCK * j->padded;
     w->vt = p, p += TK_KEY_BLOCK * j->padded;
     w->slots = p;
@@ -180,18 +186,31 @@ static void attn_value(const attn_sums *a, int rows) { BY_TYPE(a->b->type, attn_
 /* The shift of exponents; 0 when every score so far is -inf, so that no inf - inf arises */
 V_INLINE float attn_shift(float m) { return m > -INFINITY ? m : 0; }
 
-/* One row's scores -> scaled, those of keys from `seen` on gone; the largest */
-V_INLINE float attn_mask(float *s, float scale, int vectors, int seen) {
+/* One row's products -> scores, where these are more than scaled products; back: how far before the query the
+ * first key stands */
+static void attn_bend(const attn_job *j, float *s, int vectors, float slope, int64_t back) {
+    const vf scale = v_set1(j->scale), cap = v_set1(j->cap);
+    vf distance = v_set1((float)back) - __builtin_convertvector(v_iota(), vf);
+    for (int v = 0; v < vectors; v++, distance -= v_set1(VW)) {
+        vf x = v_load(s + v * VW) * scale;
+        if (j->cap > 0) x = v_tanh(x) * cap;
+        v_store(s + v * VW, v_fma(distance, v_set1(-slope), x));
+    }
+}
+
+/* One row's scores -> scaled, those of keys before `skip` and from `seen` on gone; the largest */
+V_INLINE float attn_mask(float *s, float scale, int vectors, int skip, int seen) {
     const vf c = v_set1(scale), nothing = v_set1(-INFINITY);
     vf top = nothing;
-    if (seen == TK_KEY_BLOCK) {
+    if (seen == TK_KEY_BLOCK && !skip) {
         V_FOR(v, BLOCK_VECTORS) {
             const vf x = v_load(s + v * VW) * c;
             v_store(s + v * VW, x), top = v_max(top, x);
         }
     } else {
         for (int v = 0; v < vectors; v++) {
-            const vf x = v_first(v_load(s + v * VW) * c, nothing, seen - v * VW);
+            vf x = v_first(v_load(s + v * VW) * c, nothing, seen - v * VW);
+            x = v_first(nothing, x, skip - v * VW);
             v_store(s + v * VW, x), top = v_max(top, x);
         }
     }
@@ -215,73 +234,124 @@ V_INLINE vf attn_weights(float *s, float shift, int vectors) {
     return sum;
 }
 
-/* Rows row .. row + rows - 1 (<= NQ) of unit u over the block of keys from `from` on */
+/* o += weights times values, for rows that see different keys: `skip` and `seen` grow with the row. The keys
+ * that all see go in one product; those before and behind it row by row, still in the order of keys. */
+static void attn_add_values(const attn_job *j, attn_sums sums, float *alpha, int rows, const int skip[NQ],
+                            const int seen[NQ]) {
+    const int from = skip[rows - 1], to = seen[0];
+    float *o = sums.o;
+    const float *p = sums.p;
+    for (int i = 0; i < rows; i++) {
+        sums.o = o + i * j->padded, sums.p = p + i * TK_KEY_BLOCK, sums.alpha = alpha + i;
+        sums.from = skip[i], sums.to = TK_MIN(from, seen[i]);
+        if (sums.from < sums.to) attn_value(&sums, 1), alpha[i] = 1;
+    }
+    sums.o = o, sums.p = p, sums.alpha = alpha, sums.from = from, sums.to = to;
+    if (from < to) attn_value(&sums, rows);
+    for (int i = 0; i < rows; i++) {
+        if (from < to) alpha[i] = 1;
+        sums.o = o + i * j->padded, sums.p = p + i * TK_KEY_BLOCK, sums.alpha = alpha + i;
+        sums.from = TK_MAX(from, to), sums.to = seen[i];
+        if (sums.from < sums.to) attn_value(&sums, 1);
+    }
+}
+
+/* Rows row .. row + rows - 1 (<= NQ) of unit u over the block of keys from `from` on; each sees some of them
+ */
 static void attn_rows(const attn_job *j, const attn_unit *u, const kv_block *b, int64_t from, int64_t row,
-                      int rows, const attn_part *r, float *lanes) {
-    _Alignas(64) float s[NQ * TK_KEY_BLOCK], alpha[16] = { 0 }, shift[NQ];
+                      int rows, const attn_part *r, const attn_work *w) {
+    _Alignas(64) float s[NQ * TK_KEY_BLOCK], alpha[16] = { 0 }, shift[NQ], slope[NQ] = { 0 };
     const float *q[NQ] = { 0 };
-    int seen[NQ] = { 0 }; /* keys of this block that a row sees; grows with the row */
-    int64_t t = row / j->shared, h = row % j->shared;
+    int skip[NQ] = { 0 },
+        seen[NQ] = { 0 }; /* keys skip .. seen - 1 of this block are those that a row sees */
+    const bool alibi = j->a->attr.f[2] > 0, bent = alibi || j->cap > 0;
+    int64_t t = row / j->shared, h = row % j->shared, position[NQ];
     for (int i = 0; i < rows; i++) {
         q[i] = j->q + (((u->token + t) * j->heads + u->head) * j->shared + h) * j->d;
-        seen[i] = (int)TK_MIN(u->position + t - from + 1, TK_KEY_BLOCK);
+        position[i] = u->position + t;
+        skip[i] = (int)TK_MAX(tk_attn_first_key(&j->a->attr, position[i]) - from, 0);
+        seen[i] = (int)TK_MIN(position[i] - from + 1, TK_KEY_BLOCK);
+        if (alibi) slope[i] = w->slope[h];
         if (++h == j->shared) h = 0, t++;
     }
     const int vectors = (seen[rows - 1] + VW - 1) / VW;
     attn_score(s, q, b, j->d, rows, vectors);
 
     for (int i = 0; i < rows; i++) {
-        const float most = attn_mask(s + i * TK_KEY_BLOCK, j->scale, vectors, seen[i]), old = r->m[row + i];
+        float *si = s + i * TK_KEY_BLOCK, old = r->m[row + i];
+        if (bent) attn_bend(j, si, vectors, slope[i], position[i] - from);
+        const float most = attn_mask(si, bent ? 1 : j->scale, vectors, skip[i], seen[i]);
         const float now = most > old ? most : old;
         shift[i] = attn_shift(now), alpha[i] = old - shift[i], r->m[row + i] = now;
     }
     for (int i = 0; i < rows; i += VW) v_store(alpha + i, v_exp2(v_load(alpha + i)));
     for (int i = 0; i < rows; i++) {
-        float *l = lanes + (row + i) * VW;
+        float *l = w->lanes + (row + i) * VW;
         v_store(l, v_fma(v_load(l), v_set1(alpha[i]), attn_weights(s + i * TK_KEY_BLOCK, shift[i], vectors)));
     }
-
-    float *o = r->o + row * j->padded;
-    attn_value(&(attn_sums){ o, alpha, s, b, j->d, j->padded, 0, seen[0] }, rows);
-    static const float one = 1;
-    for (int i = 1; i < rows; i++) /* keys that only later tokens of this group see */
-        if (seen[i] > seen[0]) {
-            const float *p = s + i * TK_KEY_BLOCK;
-            attn_value(&(attn_sums){ o + i * j->padded, &one, p, b, j->d, j->padded, seen[0], seen[i] }, 1);
-        }
+    const attn_sums sums = { .o = r->o + row * j->padded, .p = s, .b = b, .d = j->d, .padded = j->padded };
+    attn_add_values(j, sums, alpha, rows, skip, seen);
 }
 
-/* The partial result of chunk `chunk` for the rows that see it; returns the first such row */
-static int64_t attn_chunk(const attn_job *j, const attn_unit *u, int64_t chunk, attn_work *w,
-                          const attn_part *r) {
-    const int64_t first = chunk * ATTN_CHUNK, end = TK_MIN(first + ATTN_CHUNK, u->position + u->tokens);
-    const int64_t rows = u->tokens * j->shared, start = TK_MAX(0, first - u->position) * j->shared;
-    for (int64_t i = start; i < rows; i++) {
+/* The first chunk that a position sees */
+static int64_t attn_first_chunk(const attn_job *j, int64_t position) {
+    return tk_attn_first_key(&j->a->attr, position) / ATTN_CHUNK;
+}
+
+/* Rows start .. stop - 1 of a unit see some of the keys from .. from + count - 1 */
+typedef struct attn_range {
+    int64_t start, stop;
+} attn_range;
+
+static attn_range attn_seeing(const attn_job *j, const attn_unit *u, int64_t from, int64_t count) {
+    const int64_t window = j->a->attr.i[0], last = from + count - 1 + window - u->position;
+    const int64_t stop = window > 0 ? TK_MIN(last, u->tokens) : u->tokens;
+    return (attn_range){ TK_MAX(0, from - u->position) * j->shared, stop * j->shared };
+}
+
+/* The partial result of chunk `chunk` for the rows that see it */
+static void attn_chunk(const attn_job *j, const attn_unit *u, int64_t chunk, attn_work *w,
+                       const attn_part *r) {
+    const int64_t least = tk_attn_first_key(&j->a->attr, u->position); /* what the first row sees */
+    const int64_t first = TK_MAX(chunk * ATTN_CHUNK, least / TK_KEY_BLOCK * TK_KEY_BLOCK);
+    const int64_t end = TK_MIN((chunk + 1) * ATTN_CHUNK, u->position + u->tokens);
+    const attn_range all = attn_seeing(j, u, chunk * ATTN_CHUNK, ATTN_CHUNK);
+    for (int64_t i = all.start; i < all.stop; i++) {
         r->m[i] = -INFINITY;
         v_store(w->lanes + i * VW, (vf){ 0 });
         memset(r->o + i * j->padded, 0, (size_t)j->padded * sizeof(float));
     }
+    for (int64_t i = 0; i < j->shared && j->a->attr.f[2] > 0; i++)
+        w->slope[i] = (float)(tk_attn_slope(&j->a->attr, j->a->dim, u->head, i) * 1.4426950408889634);
     for (int64_t from = first; from < end; from += TK_KEY_BLOCK) {
+        const attn_range rows = attn_seeing(j, u, from, TK_KEY_BLOCK);
         kv_block b;
-        kv_view(&j->kv, u->head, from, TK_MIN(end - from, TK_KEY_BLOCK), rows > NQ, w->kt, w->vt, &b);
-        for (int64_t row = TK_MAX(0, from - u->position) * j->shared; row < rows; row += NQ)
-            attn_rows(j, u, &b, from, row, (int)TK_MIN(rows - row, NQ), r, w->lanes);
+        const kv_span span = { u->head, from, TK_MAX(least - from, 0), TK_MIN(end - from, TK_KEY_BLOCK),
+                               u->tokens * j->shared > NQ };
+        kv_view(&j->kv, &span, w->kt, w->vt, &b);
+        for (int64_t row = rows.start; row < rows.stop; row += NQ)
+            attn_rows(j, u, &b, from, row, (int)TK_MIN(rows.stop - row, NQ), r, w);
     }
-    for (int64_t i = start; i < rows; i++) r->l[i] = v_sum(v_load(w->lanes + i * VW));
-    return start;
+    for (int64_t i = all.start; i < all.stop; i++) r->l[i] = v_sum(v_load(w->lanes + i * VW));
 }
 
-/* total += part for rows from `start` on */
-static void attn_merge(const attn_job *j, const attn_part *total, const attn_part *part, int64_t start,
-                       int64_t rows) {
-    for (int64_t i = start; i < rows; i++) {
+/* total += part, that of chunk `chunk`; where it is a row's first, total = part */
+static void attn_merge(const attn_job *j, const attn_unit *u, int64_t chunk, const attn_part *total,
+                       const attn_part *part) {
+    const attn_range rows = attn_seeing(j, u, chunk * ATTN_CHUNK, ATTN_CHUNK);
+    for (int64_t i = rows.start; i < rows.stop; i++) {
+        float *o = total->o + i * j->padded;
+        const float *x = part->o + i * j->padded;
+        if (attn_first_chunk(j, u->position + i / j->shared) == chunk) {
+            total->m[i] = part->m[i], total->l[i] = part->l[i];
+            memcpy(o, x, (size_t)j->padded * sizeof *o);
+            continue;
+        }
         const float top = TK_MAX(total->m[i], part->m[i]), shift = attn_shift(top);
         float e[VW] = { total->m[i] - shift, part->m[i] - shift };
         v_store(e, v_exp2(v_load(e)));
         total->m[i] = top;
         total->l[i] = total->l[i] * e[0] + part->l[i] * e[1];
-        float *o = total->o + i * j->padded;
-        const float *x = part->o + i * j->padded;
         for (int64_t d = 0; d < j->padded; d += VW)
             v_store(o + d, v_fma(v_load(x + d), v_set1(e[1]), v_load(o + d) * v_set1(e[0])));
     }
@@ -306,11 +376,12 @@ static void attn_finish(const attn_job *j, const attn_unit *u, const attn_part *
 static int64_t attn_chunks(const attn_unit *u) { return (u->position + u->tokens - 1) / ATTN_CHUNK + 1; }
 static bool attn_may_split(const attn_unit *u) { return u->tokens <= ATTN_SPLIT_TOKENS; }
 
-/* About the time that the first `chunks` chunks take: blocks of keys times rows, and something for each block
- */
+/* About the time that the chunks before number `chunks` take: blocks of keys times rows, and something for
+ * each block */
 static int64_t attn_cost(const attn_job *j, const attn_unit *u, int64_t chunks) {
     const int64_t keys = TK_MIN(chunks * ATTN_CHUNK, u->position + u->tokens);
-    return tk_ceil_div(keys, TK_KEY_BLOCK) * (u->tokens * j->shared + 4);
+    const int64_t skipped = tk_attn_first_key(&j->a->attr, u->position) / TK_KEY_BLOCK;
+    return TK_MAX(tk_ceil_div(keys, TK_KEY_BLOCK) - skipped, 0) * (u->tokens * j->shared + 4);
 }
 
 /* Steps to the next unit: heads innermost, then tokens, then sequences. Start with seq = -1. */
@@ -348,30 +419,32 @@ static void attn_run(attn_job *j, const tk_args *a, int64_t thread_floats) {
     int64_t mine_at = 0, mine_to = 0;
     for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) {
         const int64_t chunks = attn_chunks(&u), rows = u.tokens * j->shared;
+        const int64_t begin = attn_first_chunk(j, u.position);
         const int64_t slot = attn_part_floats(ATTN_SPLIT_TOKENS * j->shared, j->padded);
         int64_t from = chunks, to = 0; /* ours */
         int64_t first = at * threads / all, last = first;
-        if (attn_may_split(&u) && chunks > 1) last = (at + attn_cost(j, &u, chunks - 1)) * threads / all;
+        if (attn_may_split(&u) && chunks > begin + 1)
+            last = (at + attn_cost(j, &u, chunks - 1)) * threads / all;
         any_split |= first != last;
         if (first <= a->ith && a->ith <= last) {
-            for (int64_t c = 0; c < chunks; c++) {
+            for (int64_t c = begin; c < chunks; c++) {
                 const int64_t owner = first == last ? first : (at + attn_cost(j, &u, c)) * threads / all;
                 if (owner == a->ith) from = TK_MIN(from, c), to = c + 1;
             }
         }
         for (int64_t c = from; c < to; c++) {
-            if (c == 0) {
+            if (c == begin) {
                 attn_chunk(j, &u, c, &w, &w.total);
-            } else if (from == 0) {
-                int64_t start = attn_chunk(j, &u, c, &w, &w.part);
-                attn_merge(j, &w.total, &w.part, start, rows);
+            } else if (from == begin) {
+                attn_chunk(j, &u, c, &w, &w.part);
+                attn_merge(j, &u, c, &w.total, &w.part);
             } else {
                 attn_part part = attn_part_at(w.slots + (c - from) * slot, rows);
                 attn_chunk(j, &u, c, &w, &part);
             }
         }
-        if (from == 0 && to == chunks) attn_finish(j, &u, &w.total);
-        if (from == 0 && to < chunks) mine = u, mine_at = at, mine_to = to;
+        if (from == begin && to == chunks) attn_finish(j, &u, &w.total);
+        if (from == begin && to < chunks) mine = u, mine_at = at, mine_to = to;
         at += attn_cost(j, &u, chunks);
     }
     if (!any_split) return;
@@ -385,7 +458,7 @@ static void attn_run(attn_job *j, const tk_args *a, int64_t thread_floats) {
         attn_work other;
         attn_work_at(&other, j, (float *)a->scratch + owner * thread_floats);
         attn_part part = attn_part_at(other.slots + n * slot, rows);
-        attn_merge(j, &w.total, &part, TK_MAX(0, c * ATTN_CHUNK - mine.position) * j->shared, rows);
+        attn_merge(j, &mine, c, &w.total, &part);
     }
     attn_finish(j, &mine, &w.total);
 }
@@ -413,23 +486,41 @@ static attn_job attn_job_of(const tk_args *a, int k, int v, int o) {
                        .shared = TK_DIM(a, 'r'),
                        .d = TK_DIM(a, 'd'),
                        .padded = (TK_DIM(a, 'd') + 15) / 16 * 16,
-                       .scale = a->attr.f[0] * 1.44269504f };
+                       .scale = a->attr.f[1] > 0 ? a->attr.f[0] / a->attr.f[1] : a->attr.f[0] * 1.44269504f,
+                       .cap = a->attr.f[1] > 0 ? a->attr.f[1] * 1.44269504f : 0,
+                       .lse = a->p[o + 1],
+                       .a = a };
 }
 
 /* q k v s -> o l */
 void KERNEL_NAME(attn)(const tk_args *a) {
     attn_job j = attn_job_of(a, 1, 2, 4);
-    j.lse = a->p[5];
     attn_padding(&j, a);
     if (!j.batch->seqs || (!j.o && !j.lse)) return;
     attn_run(&j, a, attn_thread_floats(j.shared, j.d, TK_DIM(a, 't')));
 }
 
-/* q i ck cv -> o */
+/* q i ck cv -> o l */
 void KERNEL_NAME(attn_paged)(const tk_args *a) {
     attn_job j = attn_job_of(a, 2, 3, 4);
     j.paged = true, j.kv.page_size = TK_DIM(a, 's');
     attn_padding(&j, a);
-    if (!j.batch->seqs) return;
+    if (!j.batch->seqs || (!j.o && !j.lse)) return;
     attn_run(&j, a, attn_thread_floats(j.shared, j.d, TK_DIM(a, 'p') * TK_DIM(a, 's')));
+}
+
+/* y = o / (1 + e^(n - l)) */
+void KERNEL_NAME(sink)(const tk_args *a) {
+    const int64_t heads = TK_DIM(a, 'g') * TK_DIM(a, 'r'), d = TK_DIM(a, 'd');
+    const float *l = a->p[1], *n = a->p[2];
+    int64_t row, to;
+    tk_split(TK_DIM(a, 't') * heads, TK_MAX(1, ELEM_GRAIN / TK_MAX(d, 1)), a->ith, a->nth, &row, &to);
+    for (; row < to; row++) {
+        const float *o = (const float *)a->p[0] + row * d;
+        float *y = (float *)a->p[3] + row * d;
+        const vf kept = v_set1(1) / (v_set1(1) + v_exp(v_set1(n[row % heads] - l[row])));
+        int64_t i = 0;
+        for (; i + VW <= d; i += VW) v_store(y + i, v_load(o + i) * kept);
+        if (i < d) v_store_n(y + i, v_load_n(o + i, d - i) * kept, d - i);
+    }
 }

@@ -3,7 +3,7 @@
  * of core; the linker compares the two. */
 #define TIER_KERNELS(X)                                                                                      \
     X(add) X(bias) X(scale) X(softcap) X(glu) X(act) X(cast) X(pick) X(norm) X(lnorm) X(rope) X(kvput)       \
-    X(attn) X(attn_paged)
+    X(attn) X(attn_paged) X(sink)
 #define PROTOTYPE(op) void KERNEL_NAME(op)(const tk_args *a);
 TIER_KERNELS(PROTOTYPE)
 #undef PROTOTYPE

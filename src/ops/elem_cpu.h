@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Element by element: bias, add, scale, softcap, glu, act, cast, and pick (rows). Lanes never meet, so any split over
- * threads gives the same bits. Outputs may be one of the inputs, or lie apart. Included by the tier files. */
+/* Element by element: bias, add, scale, softcap, glu, act, cast, and pick (rows). Lanes never meet, so any
+ * split over threads gives the same bits. Outputs may be one of the inputs, or lie apart. Included by the
+ * tier files. */
 
 /* Elements a thread takes at least: below 16 KiB a second thread costs more than it brings */
 #define ELEM_GRAIN 4096
@@ -100,7 +101,7 @@ V_INLINE void act_run(const tk_args *a, const int which) {
     ELEMENTWISE(TK_DIM(a, 'n'), BODY);
 #undef BODY
 }
-void KERNEL_NAME(act)(const tk_args *a) { BY_ACT(act_run, a) }
+void KERNEL_NAME(act)(const tk_args *a){ BY_ACT(act_run, a) }
 
 V_INLINE void glu_run(const tk_args *a, const int which) {
     const float *g = a->p[0], *u = a->p[1], limit = a->attr.f[0];
@@ -117,7 +118,7 @@ V_INLINE void glu_run(const tk_args *a, const int which) {
     ELEMENTWISE(TK_DIM(a, 'n'), BODY);
 #undef BODY
 }
-void KERNEL_NAME(glu)(const tk_args *a) { BY_ACT(glu_run, a) }
+void KERNEL_NAME(glu)(const tk_args *a){ BY_ACT(glu_run, a) }
 
 V_INLINE vf load_as(const void *p, int type, int64_t i) {
     if (type == TK_F16) return v_load_f16((const uint16_t *)p + i);

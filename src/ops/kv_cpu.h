@@ -85,12 +85,20 @@ typedef struct kv_source {
 } kv_source;
 
 /* Up to 64 keys of `type` (F32, F16, BF16): groups of [D][16] keys, groups of 16 value rows `stride` apart.
- * Lanes and rows behind the last key hold anything. Groups behind it repeat group 0. */
+ * Lanes and rows behind the last key hold anything. Groups that nobody looks at repeat another one. */
 typedef struct kv_block {
     const void *k[TK_KEY_BLOCK / KV_GROUP], *v[TK_KEY_BLOCK / KV_GROUP];
     int64_t stride;
     int type;
 } kv_block;
+
+/* Keys from .. from + count - 1 (from: a multiple of 64, count <= 64) of KV head `head`; nobody looks at the
+ * first `skip` of them (multiples of 16 are left out). widen: 16-bit keys as float32, which pays when more
+ * than a few queries read them. */
+typedef struct kv_span {
+    int64_t head, from, skip, count;
+    bool widen;
+} kv_span;
 
 static void kv_dequantize(const void *k, const void *v, int64_t group, int64_t d, float *kt, float *vt) {
     const uint8_t *kb = (const uint8_t *)k + group * d / 2 * KV_Q8_BYTES; /* 16 d / 32 blocks a group */
@@ -124,19 +132,14 @@ static void kv_transpose(const float *src, int64_t stride, int64_t n, int64_t d,
     }
 }
 
-/* Keys from .. from + n - 1 (from: a multiple of 64, n <= 64) of KV head g; kt, vt: 64 d floats each.
- * `widen`: 16-bit keys as float32, which pays when more than a few queries read them. */
-static void kv_view(const kv_source *s, int64_t g, int64_t from, int64_t n, bool widen, float *kt, float *vt,
-                    kv_block *b) {
-    const bool half = s->page && (s->type_k == TK_F16 || s->type_k == TK_BF16);
+/* kt, vt: 64 d floats each */
+static void kv_view(const kv_source *s, const kv_span *span, float *kt, float *vt, kv_block *b) {
+    const bool half = s->page && (s->type_k == TK_F16 || s->type_k == TK_BF16), widen = span->widen;
+    const int64_t g = span->head, n = span->count, groups = tk_ceil_div(n, KV_GROUP);
     b->stride = s->page ? s->d : s->heads * s->d;
     b->type = half && !widen ? s->type_k : TK_F32;
-    for (int64_t i = 0; i < TK_KEY_BLOCK / KV_GROUP; i++) {
-        const int64_t key = from + i * KV_GROUP;
-        if (i * KV_GROUP >= n) {
-            b->k[i] = b->k[0], b->v[i] = b->v[0];
-            continue;
-        }
+    for (int64_t i = span->skip / KV_GROUP; i < groups; i++) {
+        const int64_t key = span->from + i * KV_GROUP;
         float *kt_i = kt + i * KV_GROUP * s->d, *vt_i = vt + i * KV_GROUP * s->d;
         b->k[i] = kt_i, b->v[i] = vt_i;
         if (!s->page) {
@@ -158,4 +161,6 @@ static void kv_view(const kv_source *s, int64_t g, int64_t from, int64_t n, bool
             cast_run(k16, s->type_k, kt_i, TK_F32, 0, count),
                 cast_run(v16, s->type_k, vt_i, TK_F32, 0, count);
     }
+    for (int64_t i = 0, any = span->skip / KV_GROUP; i < TK_KEY_BLOCK / KV_GROUP; i++)
+        if (i < any || i >= groups) b->k[i] = b->k[any], b->v[i] = b->v[any];
 }

@@ -6,6 +6,8 @@
  * step, or on which other rows are in it: the order of every sum is a function of the row's own shape. */
 #ifndef TK_OPS_H
 #define TK_OPS_H
+#include <math.h>
+
 #include "base/base.h"
 
 #define TK_MAX_OPERANDS 12
@@ -63,6 +65,21 @@ typedef size_t tk_scratch(const tk_dim dim[26], int nth);
  * Attention (attn for training, attn_paged for serving) visits keys in blocks of TK_KEY_BLOCK counted from
  * key 0 of the sequence, so that both give the same bits for a float32 cache, whatever the page size. */
 #define TK_KEY_BLOCK 64
+
+/* What attention's attributes (beside its row in ops.def) say about scores, apart from the scale. `slope` is
+ * that of ALiBi for query head (g, r) of this rank, 0 without. Keys that position i sees: first_key .. i. */
+static inline double tk_attn_slope(const tk_attr *attr, const tk_dim dim[26], int64_t g, int64_t r) {
+    const tk_dim *dg = &dim['g' - 'a'], *dr = &dim['r' - 'a'];
+    const int64_t heads = dg->N * dr->N, h = (dg->first + g) * dr->N + dr->first + r;
+    int64_t m = 1;
+    while (2 * m <= heads) m *= 2;
+    if (!(attr->f[2] > 0)) return 0;
+    const double factor = attr->f[3] != 0 ? (double)attr->f[3] : 1;
+    return factor * exp2(-(double)attr->f[2] * (h < m ? (double)(h + 1) : (double)(h - m) + 0.5) / (double)m);
+}
+static inline int64_t tk_attn_first_key(const tk_attr *attr, int64_t i) {
+    return attr->i[0] > 0 && i >= attr->i[0] ? i - attr->i[0] + 1 : 0;
+}
 
 /* rope, attr.i[0]: which elements of a head rotate together. HALF: i and i + z (Hugging Face, NeoX);
  * INTERLEAVED: 2i and 2i + 1 (llama2.c; GGUF's llama family, whose q and k rows lie permuted for it). */
