@@ -574,8 +574,26 @@ static tk_status fill_vocab(tk_modelfile *f, tk_arena *a, tk_vocab *v) {
     TK_TRY(id_of(f, "tokenizer.ggml.eot_token_id", &v->eot));
     TK_TRY(id_of(f, "tokenizer.ggml.unknown_token_id", &v->unk));
     TK_TRY(id_of(f, "tokenizer.ggml.padding_token_id", &v->pad));
+    TK_TRY(id_of(f, "tokenizer.ggml.eom_token_id", &v->eom));
+    TK_TRY(id_of(f, "tokenizer.ggml.seperator_token_id", &v->sep));
+    TK_TRY(id_of(f, "tokenizer.ggml.fim_pre_token_id", &v->fim_pre));
+    TK_TRY(id_of(f, "tokenizer.ggml.fim_suf_token_id", &v->fim_suf));
+    TK_TRY(id_of(f, "tokenizer.ggml.fim_mid_token_id", &v->fim_mid));
+    TK_TRY(id_of(f, "tokenizer.ggml.fim_pad_token_id", &v->fim_pad));
+    TK_TRY(id_of(f, "tokenizer.ggml.fim_rep_token_id", &v->fim_rep));
+    TK_TRY(id_of(f, "tokenizer.ggml.fim_sep_token_id", &v->fim_sep));
     TK_TRY(flag_of(f, "tokenizer.ggml.add_bos_token", &v->add_bos));
     TK_TRY(flag_of(f, "tokenizer.ggml.add_eos_token", &v->add_eos));
+    TK_TRY(flag_of(f, "tokenizer.ggml.add_sep_token", &v->add_sep));
+    TK_TRY(flag_of(f, "tokenizer.ggml.remove_extra_whitespaces", &v->merge_spaces));
+    TK_TRY(flag_of(f, "tokenizer.ggml.normalizer.lowercase", &v->lowercase));
+    TK_TRY(flag_of(f, "tokenizer.ggml.normalizer.strip_accents", &v->strip_accents));
+    TK_TRY(text_of(f, "general.name", &v->name));
+    TK_TRY(text_of(f, "general.architecture", &v->arch));
+    const tk__gguf_kv *map = find_kv(f, "tokenizer.ggml.precompiled_charsmap");
+    if (map && (!map->array || (map->type != TK__GGUF_U8 && map->type != TK__GGUF_I8)))
+        return TK_FAIL(TK_E_FORMAT, "%s: tokenizer.ggml.precompiled_charsmap must be an array of bytes", f->path);
+    if (map) v->charsmap = map->data, v->n_charsmap = (size_t)map->count;
     return flag_of(f, "tokenizer.ggml.add_space_prefix", &v->add_space_prefix);
 }
 

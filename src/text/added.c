@@ -119,6 +119,13 @@ size_t tk__trie_find(const tk__trie *t, const char *s, size_t n, size_t from, si
     return 0;
 }
 
+int32_t tk__trie_step(const tk__trie *t, int32_t node, uint8_t byte) {
+    size_t e = edge_slot(t, node, byte);
+    return t->edge[e].key ? t->edge[e].child : -1;
+}
+
+int32_t tk__trie_value(const tk__trie *t, int32_t node) { return t->value[node]; }
+
 void tk__trie_free(tk__trie *t) {
     if (!t) return;
     free(t->edge);

@@ -151,7 +151,7 @@ static tk_status put_missing(start *z, const char *letter, unsigned len) {
         for (unsigned i = 0; i < len; i++) TK_TRY(put_letter(z, t->byte_id[(uint8_t)letter[i]], 1));
         return TK_OK;
     }
-    if (t->unk < 0) return t->gaps ? put_letter(z, -1, len) : TK_OK;
+    if (t->unk < 0) return t->gaps ? put_letter(z, -1, t->bytes ? 1 : len) : TK_OK;
     if (!t->fuse_unk) TK_TRY(flush_unknown(z));
     z->unk_len += len;
     return TK_OK;
@@ -164,6 +164,10 @@ static tk_status start_word(tk__work *w, const char *s, size_t n) {
     for (size_t i = 0; i < n;) {
         unsigned len = t->bytes ? 1 : tk__utf8_len(s[i]);
         int32_t id = t->bytes ? t->letter_id[(uint8_t)s[i]] : tk__pieces_get(&t->ids, s + i, len);
+        if (id < 0 && t->llama && t->llama->ghosts.n) {
+            tk_str letter = t->bytes ? tk__byte_letters((uint8_t)s[i]) : (tk_str){ s + i, len };
+            id = tk__pieces_get(&t->llama->ghosts, letter.s, letter.n);
+        }
         if (id >= 0) {
             TK_TRY(flush_unknown(&z));
             TK_TRY(put_letter(&z, id, len));
@@ -227,13 +231,30 @@ static int32_t whole_word(tk__work *w, const char *s, size_t n) {
     return id >= 0 && (t->flags[id] & TK_FLAG_NO_MERGE) ? -1 : id;
 }
 
+/* A symbol that is no token, in llama.cpp's reading: what its bytes are as tokens, where they are. */
+static tk_status push_bytes(tk__work *w, const char *s, size_t n) {
+    const tk_tokenizer *t = w->t;
+    for (size_t i = 0; i < n; i++) {
+        uint8_t b = (uint8_t)s[i];
+        int32_t id = !t->bytes ? t->byte_id[b] : b < 128 && tk__byte_letters(b).n == 1 ? t->letter_id[b] : -1;
+        if (id >= 0) TK_TRY(tk_ids_push(w->out, id));
+    }
+    return TK_OK;
+}
+
+static bool all_newlines(const char *s, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (s[i] != '\n') return false;
+    return true;
+}
+
 static tk_status bpe_word(tk__work *w, const char *s, size_t n) {
     const tk_tokenizer *t = w->t;
-    if (t->ignore_merges) {
+    if (t->ignore_merges || (t->llama && t->llama->whole_newlines && all_newlines(s, n))) {
         int32_t id = whole_word(w, s, n);
         if (id >= 0) return tk_ids_push(w->out, id);
     }
-    if (t->bytes && n <= SHORT_WORD) {
+    if (t->bytes && n <= SHORT_WORD && !(t->llama && t->llama->ghosts.n)) {
         int32_t ids[SHORT_WORD];
         size_t i = 0;
         while (i < n && (ids[i] = t->letter_id[(uint8_t)s[i]]) >= 0) i++;
@@ -241,8 +262,13 @@ static tk_status bpe_word(tk__work *w, const char *s, size_t n) {
     }
     TK_TRY(start_word(w, s, n));
     TK_TRY(merge_all(w, s));
-    for (size_t i = 0; i < w->n_symbol; i++)
-        if (w->symbol[i].len && w->symbol[i].id >= 0) TK_TRY(tk_ids_push(w->out, w->symbol[i].id));
+    for (size_t i = 0; i < w->n_symbol; i++) {
+        const tk__symbol *y = &w->symbol[i];
+        if (y->len && y->id >= 0 && y->id < t->size)
+            TK_TRY(tk_ids_push(w->out, y->id));
+        else if (y->len && t->llama)
+            TK_TRY(push_bytes(w, s + y->at, y->len));
+    }
     return TK_OK;
 }
 
@@ -313,6 +339,10 @@ static bool crosses(tk_str piece, tk_str mark) {
     return false;
 }
 
+static tk_str symbol_text(const tk_tokenizer *t, int32_t id) {
+    return id < t->size ? t->piece[id] : t->llama->ghosts.entry[id - t->size].key;
+}
+
 /* Models without a pre-tokenizer see a whole text as one word. Where no result of a merge holds a space
  * after another letter, the text falls apart before each such space, and the parts are cached words. */
 void tk__model_find_mark(tk_tokenizer *t) {
@@ -322,7 +352,7 @@ void tk__model_find_mark(tk_tokenizer *t) {
         if (tk__pieces_get(&t->ids, marks[k].s, marks[k].n) < 0) continue;
         bool safe = true;
         for (size_t i = 0; safe && i < t->merges.cap; i++)
-            safe = t->merges.slot[i].left < 0 || !crosses(t->piece[t->merges.slot[i].id], marks[k]);
+            safe = t->merges.slot[i].left < 0 || !crosses(symbol_text(t, t->merges.slot[i].id), marks[k]);
         for (size_t i = 0; safe && t->kind == TK_MODEL_SPM && i < t->ids.n; i++)
             safe =
                 (t->flags[t->ids.entry[i].id] & TK_FLAG_NO_MERGE) || !crosses(t->ids.entry[i].key, marks[k]);

@@ -27,6 +27,9 @@ void tk__work_free(tk__work *w) {
     free(w->symbol);
     free(w->heap);
     free(w->words);
+    for (int i = 0; i < 2; i++) free(w->fragment[i]);
+    free(w->seen);
+    free(w->best);
     free(w);
 }
 
@@ -40,6 +43,10 @@ static void work_shrink(tk__work *w) {
         if (w->stage[i].cap > KEEP || w->stage[i].failed) tk_buf_free(&w->stage[i]);
     if (w->cap_symbol * sizeof *w->symbol > KEEP) free(w->symbol), w->symbol = NULL, w->cap_symbol = 0;
     if (w->cap_heap * sizeof *w->heap > KEEP) free(w->heap), w->heap = NULL, w->cap_heap = 0;
+    if (w->cap_best * sizeof *w->best > KEEP) free(w->best), w->best = NULL, w->cap_best = 0;
+    for (int i = 0; i < 2; i++)
+        if (w->cap_fragment[i] * sizeof *w->fragment[i] > KEEP)
+            free(w->fragment[i]), w->fragment[i] = NULL, w->cap_fragment[i] = 0;
 }
 
 /* ---- cutting out added tokens
@@ -116,6 +123,7 @@ static tk_status encode(tk__work *w, const char *text, size_t n) {
         TK_TRY(tk_buf_check(&w->clean));
         text = w->clean.data, n = w->clean.len;
     }
+    if (t->llama) return tk__llama_encode(w, text, n);
     bool add = w->flags & TK_ENCODE_ADD_SPECIAL;
     for (size_t i = 0; add && i < t->prefix.n; i++) TK_TRY(tk_ids_push(w->out, t->prefix.id[i]));
     TK_TRY(cut(w, t->cut_raw, w->flags, (tk_str){ text, n }, run_normalized));

@@ -178,7 +178,7 @@ static tk_status run_split(tk__work *w, int stage, const char *s, size_t n) {
 /* ---- parsing
  * ---------------------------------------------------------------------------------------------------- */
 
-static tk_status add(tk_tokenizer *t, tk__pretok z) {
+tk_status tk__pretok_add(tk_tokenizer *t, tk__pretok z) {
     if (t->n_pre == TK_STAGES) {
         tk__regex_free(z.regex);
         return TK_FAIL(TK_E_LIMIT, "the tokenizer has more than %d pre-tokenizers", TK_STAGES);
@@ -187,18 +187,18 @@ static tk_status add(tk_tokenizer *t, tk__pretok z) {
     return TK_OK;
 }
 
-static tk_status add_splitter(tk_tokenizer *t, tk__splitter *next) {
-    return add(t, (tk__pretok){ .run = run_splitter, .next = next });
+tk_status tk__pretok_add_splitter(tk_tokenizer *t, tk__splitter *next) {
+    return tk__pretok_add(t, (tk__pretok){ .run = run_splitter, .next = next });
 }
 
 static tk_status parse_byte_level(tk_tokenizer *t, const json_t *j) {
-    if (tk__json_true(j, "add_prefix_space", true)) TK_TRY(add(t, (tk__pretok){ .run = run_prefix_space }));
-    if (tk__json_true(j, "use_regex", true)) TK_TRY(add_splitter(t, tk__split_gpt2));
-    return add(t, (tk__pretok){ .run = run_letters });
+    if (tk__json_true(j, "add_prefix_space", true)) TK_TRY(tk__pretok_add(t, (tk__pretok){ .run = run_prefix_space }));
+    if (tk__json_true(j, "use_regex", true)) TK_TRY(tk__pretok_add_splitter(t, tk__split_gpt2));
+    return tk__pretok_add(t, (tk__pretok){ .run = run_letters });
 }
 
 static tk_status parse_digits(tk_tokenizer *t, const json_t *j) {
-    return add_splitter(t, tk__json_true(j, "individual_digits", false) ? tk__split_digit : tk__split_digits);
+    return tk__pretok_add_splitter(t, tk__json_true(j, "individual_digits", false) ? tk__split_digit : tk__split_digits);
 }
 
 static tk_status parse_behavior(const json_t *j, tk__behavior *out) {
@@ -220,15 +220,16 @@ static tk_status parse_split(tk_tokenizer *t, const json_t *j) {
     if (!json_object_get(pattern, "Regex")) {
         TK_TRY(tk__json_string(t, pattern, "String", &z.text));
         if (!z.text.n) return TK_FAIL(TK_E_UNSUPPORTED, "the tokenizer's Split splits at an empty string");
-        return add(t, z);
+        return tk__pretok_add(t, z);
     }
     tk_str regex;
     TK_TRY(tk__json_string(t, pattern, "Regex", &regex));
-    tk__splitter *known = tk__splitter_find(regex.s);
-    if (known && z.behavior == TK_ISOLATED)
-        return add_splitter(t, known); /* inverting changes nothing here */
+    bool whole;
+    tk__splitter *known = tk__splitter_find(regex.s, &whole);
+    if (known && (z.behavior == TK_ISOLATED || (whole && z.invert && z.behavior == TK_REMOVED)))
+        return tk__pretok_add_splitter(t, known); /* inverting changes nothing in the former, removes nothing in the latter */
     TK_TRY(tk__regex_new(&z.regex, regex.s));
-    return add(t, z);
+    return tk__pretok_add(t, z);
 }
 
 static const struct {
@@ -255,44 +256,4 @@ tk_status tk__pretoks_parse(tk_tokenizer *t, const json_t *j) {
     TK_TRY(parse(t, j, 0));
     if (t->n_pre && t->pre[t->n_pre - 1].run == run_letters) t->n_pre--, t->bytes = true;
     return TK_OK;
-}
-
-/* ---- names in GGUF files
- * -------------------------------------------------------------------------------------- */
-
-/* tokenizer.ggml.pre is a name, not a pattern. The names of a row cut text alike. */
-static const struct {
-    const char *names; /* between blanks */
-    tk__splitter *split[3];
-    bool ignore_merges, add_bos; /* add_bos: when the file does not say */
-} named[] = {
-    { " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert ",
-      { tk__split_gpt2 } },
-    { " llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 ",
-      { tk__split_llama3 },
-      true,
-      true },
-    { " smollm starcoder refact command-r codeshell exaone minerva-7b ",
-      { tk__split_number, tk__split_gpt2 } },
-    { " qwen2 deepseek-r1-qwen stablelm2 kormo hunyuan megrez ", { tk__split_qwen2 } },
-    { " falcon ", { tk__split_falcon, tk__split_gpt2, tk__split_3digits } },
-};
-
-tk_status tk__pretoks_named(tk_tokenizer *t, const char *pre) {
-    char word[64];
-    snprintf(word, sizeof word, " %.60s ", pre);
-    for (size_t i = 0; !strchr(pre, ' ') && i < TK_COUNT(named); i++) {
-        if (!strstr(named[i].names, word)) continue;
-        for (size_t k = 0; k < TK_COUNT(named[i].split) && named[i].split[k]; k++)
-            TK_TRY(add_splitter(t, named[i].split[k]));
-        t->bytes = true;
-        t->ignore_merges = named[i].ignore_merges;
-        t->add_bos = named[i].add_bos;
-        return TK_OK;
-    }
-    return TK_FAIL(TK_E_UNSUPPORTED,
-                   "this build does not know the pre-tokenizer \"%.60s\"\n"
-                   "a GGUF file only names how text is cut, and a guess would give other tokens\n"
-                   "give the model's tokenizer.json with --tokenizer",
-                   pre);
 }

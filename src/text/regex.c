@@ -44,8 +44,8 @@ static bool too_long(const tk__search *z) {
 
 static tk_status start(void) {
     if (ready) return TK_OK;
-    OnigEncoding utf8 = ONIG_ENCODING_UTF8;
-    if (onig_initialize(&utf8, 1) != ONIG_NORMAL) return TK_FAIL(TK_E_INTERNAL, "Oniguruma did not start");
+    OnigEncoding both[] = { ONIG_ENCODING_UTF8, ONIG_ENCODING_ASCII };
+    if (onig_initialize(both, 2) != ONIG_NORMAL) return TK_FAIL(TK_E_INTERNAL, "Oniguruma did not start");
     onig_set_parse_depth_limit(200);
     ready = true;
     return TK_OK;
@@ -128,27 +128,28 @@ static tk_status rewrite(tk_buf *out, const char *pattern) {
     return tk_buf_check(out);
 }
 
-static tk_status compile(tk__regex *r, const char *pattern) {
-    TK_TRY(start());
+static tk_status compile(tk__regex *r, tk_str text, OnigEncoding encoding) {
+    OnigErrorInfo info;
+    const UChar *from = (const UChar *)(text.s ? text.s : "");
+    int rc =
+        onig_new(&r->onig, from, from + text.n, ONIG_OPTION_NONE, encoding, ONIG_SYNTAX_DEFAULT, &info);
+    if (rc == ONIG_NORMAL) return TK_OK;
+    UChar why[ONIG_MAX_ERROR_MESSAGE_LEN];
+    onig_error_code_to_str(why, rc, &info);
+    return TK_FAIL(TK_E_FORMAT, "the tokenizer's pattern cannot be read\n%s in %.200s", (char *)why,
+                   r->pattern);
+}
+
+static tk_status compile_rewritten(tk__regex *r) {
     tk_buf own = { 0 };
-    tk_status s = rewrite(&own, pattern);
-    if (s == TK_OK) {
-        OnigErrorInfo info;
-        const UChar *from = (const UChar *)(own.data ? own.data : "");
-        int rc = onig_new(&r->onig, from, from + own.len, ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
-                          ONIG_SYNTAX_DEFAULT, &info);
-        if (rc != ONIG_NORMAL) {
-            UChar why[ONIG_MAX_ERROR_MESSAGE_LEN];
-            onig_error_code_to_str(why, rc, &info);
-            s = TK_FAIL(TK_E_FORMAT, "the tokenizer's pattern cannot be read\n%s in %.200s", (char *)why,
-                        pattern);
-        }
-    }
+    tk_status s = start();
+    if (s == TK_OK) s = rewrite(&own, r->pattern);
+    if (s == TK_OK) s = compile(r, (tk_str){ own.data, own.len }, ONIG_ENCODING_UTF8);
     tk_buf_free(&own);
     return s;
 }
 
-tk_status tk__regex_new(tk__regex **out, const char *pattern) {
+static tk_status new_regex(tk__regex **out, const char *pattern) {
     if (strlen(pattern) > PATTERN_MAX)
         return TK_FAIL(TK_E_LIMIT, "the tokenizer's pattern has %zu bytes\nthe limit is %d", strlen(pattern),
                        PATTERN_MAX);
@@ -158,15 +159,36 @@ tk_status tk__regex_new(tk__regex **out, const char *pattern) {
         tk__regex_free(r);
         return TK_FAIL(TK_E_NOMEM, "out of memory\na pattern of the tokenizer did not fit");
     }
-    pthread_mutex_lock(&lock);
-    tk_status s = compile(r, pattern);
-    pthread_mutex_unlock(&lock);
-    if (s != TK_OK) {
-        tk__regex_free(r);
-        return s;
-    }
     *out = r;
     return TK_OK;
+}
+
+static tk_status finish_new(tk__regex **out, tk__regex *r, tk_status s) {
+    if (s != TK_OK)
+        tk__regex_free(r);
+    else
+        *out = r;
+    return s;
+}
+
+tk_status tk__regex_new(tk__regex **out, const char *pattern) {
+    tk__regex *r;
+    TK_TRY(new_regex(&r, pattern));
+    pthread_mutex_lock(&lock);
+    tk_status s = compile_rewritten(r);
+    pthread_mutex_unlock(&lock);
+    return finish_new(out, r, s);
+}
+
+tk_status tk__regex_new_plain(tk__regex **out, const char *pattern, bool bytes) {
+    tk__regex *r;
+    TK_TRY(new_regex(&r, pattern));
+    pthread_mutex_lock(&lock);
+    tk_status s = start();
+    tk_str text = { pattern, strlen(pattern) };
+    if (s == TK_OK) s = compile(r, text, bytes ? ONIG_ENCODING_ASCII : ONIG_ENCODING_UTF8);
+    pthread_mutex_unlock(&lock);
+    return finish_new(out, r, s);
 }
 
 tk_status tk__regex_find(const tk__regex *r, tk__search *z, const char *s, size_t n, size_t from) {

@@ -25,7 +25,7 @@ void tk_ids_free(tk_ids *ids);
 /* A vocabulary as GGUF's tokenizer.ggml.* keys hold it. Everything is copied by tk_tokenizer_from_vocab,
  * nothing needs to outlive the call. */
 typedef struct tk_vocab {
-    const char *model; /* tokenizer.ggml.model: "gpt2" (byte-level BPE), "llama" (SentencePiece-like) */
+    const char *model; /* tokenizer.ggml.model: "gpt2", "llama", "bert", "t5", "rwkv", "gemma4", "whitespace" */
     const char *pre;   /* tokenizer.ggml.pre, NULL if absent */
     size_t n_tokens, n_merges;
     const tk_str *tokens;
@@ -34,6 +34,12 @@ typedef struct tk_vocab {
     const tk_str *merges; /* [n_merges] "left right" */
     int32_t bos, eos, eot, unk, pad;           /* -1: key absent */
     int8_t add_bos, add_eos, add_space_prefix; /* 0, 1, or -1: key absent */
+    int8_t add_sep, merge_spaces;              /* remove_extra_whitespaces */
+    int8_t lowercase, strip_accents;           /* tokenizer.ggml.normalizer.*: BERT's */
+    int32_t eom, sep, fim_pre, fim_suf, fim_mid, fim_pad, fim_rep, fim_sep;
+    const uint8_t *charsmap; /* precompiled_charsmap, n_charsmap bytes, or NULL */
+    size_t n_charsmap;
+    const char *name, *arch; /* general.name, general.architecture: some imply white space around tokens */
 } tk_vocab;
 /* All keys absent. Start from this: a zeroed tk_vocab would name token 0 as everything. */
 #define TK_VOCAB_NONE                                                                                        \
@@ -44,7 +50,19 @@ typedef struct tk_vocab {
                  .pad = -1,                                                                                  \
                  .add_bos = -1,                                                                              \
                  .add_eos = -1,                                                                              \
-                 .add_space_prefix = -1 })
+                 .add_space_prefix = -1,                                                                     \
+                 .add_sep = -1,                                                                              \
+                 .merge_spaces = -1,                                                                         \
+                 .lowercase = -1,                                                                            \
+                 .strip_accents = -1,                                                                        \
+                 .eom = -1,                                                                                  \
+                 .sep = -1,                                                                                  \
+                 .fim_pre = -1,                                                                              \
+                 .fim_suf = -1,                                                                              \
+                 .fim_mid = -1,                                                                              \
+                 .fim_pad = -1,                                                                              \
+                 .fim_rep = -1,                                                                              \
+                 .fim_sep = -1 })
 
 /* ---- opening ----------------------------------------------------------------------------------------- */
 
@@ -108,5 +126,5 @@ bool tk_tokenizer_adds_bos(const tk_tokenizer *t); /* ADD_SPECIAL puts bos first
 
 typedef enum tk_special { TK_BOS, TK_EOS, TK_EOT, TK_UNK, TK_PAD, TK_SPECIALS } tk_special;
 int32_t tk_tokenizer_special(const tk_tokenizer *t, tk_special which); /* -1: none */
-const char *tk_tokenizer_model(const tk_tokenizer *t);                 /* "BPE", "SPM": for `show` */
+const char *tk_tokenizer_model(const tk_tokenizer *t);                 /* "BPE", "SPM", "WPM", ...: for `show` */
 #endif

@@ -165,14 +165,14 @@ tk_status tk__tokenizer_finish(tk_tokenizer *t) {
     for (size_t i = 0; i < t->ids.n; i++)
         if (!(t->flags[t->ids.entry[i].id] & TK_FLAG_NO_MERGE))
             t->longest = TK_MAX(t->longest, t->ids.entry[i].key.n);
-    for (size_t i = 0; i < TK_COUNT(end_names); i++) {
+    for (size_t i = 0; !t->llama && i < TK_COUNT(end_names); i++) {
         int32_t id = tk_tokenizer_find(t, (tk_str){ end_names[i], strlen(end_names[i]) });
         if (id >= 0 && (t->flags[id] & (TK_FLAG_ADDED | TK_FLAG_SPECIAL))) t->flags[id] |= TK_FLAG_EOG;
     }
     tk_tokenizer_add_eog(t, t->special[TK_EOS]);
     tk_tokenizer_add_eog(t, t->special[TK_EOT]);
     tk__model_find_mark(t);
-    return make_tries(t);
+    return t->llama ? TK_OK : make_tries(t);
 }
 
 void tk_tokenizer_free(tk_tokenizer *t) {
@@ -181,6 +181,7 @@ void tk_tokenizer_free(tk_tokenizer *t) {
     pthread_mutex_destroy(&t->lock);
     for (int i = 0; i < t->n_norm; i++) tk__regex_free(t->norm[i].regex);
     for (int i = 0; i < TK_STAGES; i++) tk__regex_free(t->pre[i].regex);
+    tk__llama_free(t->llama);
     tk__trie_free(t->cut_raw);
     tk__trie_free(t->cut_normalized);
     tk__pieces_free(&t->ids);
@@ -222,4 +223,7 @@ bool tk_tokenizer_adds_bos(const tk_tokenizer *t) {
     return t->prefix.n && t->special[TK_BOS] >= 0 && t->prefix.id[0] == t->special[TK_BOS];
 }
 int32_t tk_tokenizer_special(const tk_tokenizer *t, tk_special which) { return t->special[which]; }
-const char *tk_tokenizer_model(const tk_tokenizer *t) { return t->kind == TK_MODEL_BPE ? "BPE" : "SPM"; }
+const char *tk_tokenizer_model(const tk_tokenizer *t) {
+    if (t->llama) return t->llama->kind;
+    return t->kind == TK_MODEL_BPE ? "BPE" : "SPM";
+}

@@ -52,10 +52,19 @@ enum {
     TK_CP_S = 4,       /* \s: White_Space */
     TK_CP_P = 8,       /* \p{P} */
     TK_CP_W = 16,      /* \w as the regex crate has it */
-    TK_CP_NUMERIC = 32 /* Rust's char::is_numeric */
+    TK_CP_NUMERIC = 32, /* Rust's char::is_numeric */
+    TK_CP_M = 64,       /* \p{M} */
+    TK_CP_SYMBOL = 128, /* \p{S} */
+    TK_CP_UPPER = 256,  /* \p{Lu} or \p{Lt} */
+    TK_CP_LOWER = 512,  /* \p{Ll} */
+    TK_CP_MODIFIER = 1024, /* \p{Lm} or \p{Lo} */
+    TK_CP_C = 2048         /* Cc, Cf, Cs, Co */
 };
-extern const uint8_t tk__ascii_class[128];
+extern const uint16_t tk__ascii_class[128];
 unsigned tk__cp_class(uint32_t c);
+/* As llama.cpp has it: Unicode 15.1, 0 for what is not assigned there, and letters beyond ASCII without case
+ * (TK_CP_MODIFIER), since its patterns know the case of A-Z and a-z alone. */
+unsigned tk__cp_class_15(uint32_t c);
 /* Code point ranges {first, last} of a general category ("L", "Lu", "N", ...) as Oniguruma wants them:
  * r[0] = count. Arena-owned; NULL with *known false for an unknown name. */
 uint32_t *tk__category_ranges(tk_arena *a, const char *name, bool *known);
@@ -122,6 +131,9 @@ tk_status tk__trie_new(tk__trie **out);
 tk_status tk__trie_add(tk__trie *t, const char *s, size_t n, int32_t value);
 /* Leftmost, then longest match at or after `from`; its end, or 0 for none. */
 size_t tk__trie_find(const tk__trie *t, const char *s, size_t n, size_t from, size_t *start, int32_t *value);
+/* Walking by hand: 0 is the root; the child of a node, or -1; the value of the key that ends at a node, or -1. */
+int32_t tk__trie_step(const tk__trie *t, int32_t node, uint8_t byte);
+int32_t tk__trie_value(const tk__trie *t, int32_t node);
 void tk__trie_free(tk__trie *t);
 
 /* ---- stages ----------------------------------------------------------------------------------------------
@@ -162,25 +174,28 @@ struct tk__pretok {
     tk_str text; /* the string to split at */
     tk__behavior behavior;
     bool invert;
+    bool collapsed; /* the regex runs over one byte a code point (llama_split.c) */
 };
 tk_status tk__pretoks_parse(tk_tokenizer *t, const json_t *j);
-/* Appends the stages of a GGUF pre-tokenizer name; sets what else the name implies. */
-tk_status tk__pretoks_named(tk_tokenizer *t, const char *pre);
+tk_status tk__pretok_add(tk_tokenizer *t, tk__pretok z); /* takes the regex, also when it fails */
+tk_status tk__pretok_add_splitter(tk_tokenizer *t, tk__splitter *next);
 /* Runs stage `stage` and all after it, then the model. */
 tk_status tk__pretok_run(tk__work *w, int stage, const char *s, size_t n);
 tk_str tk__byte_letters(uint8_t byte);             /* GPT-2's alphabet: the letter that stands for a byte */
 int tk__letter_byte(const char *s, unsigned *len); /* and back; -1: not of the alphabet */
 
 /* splitters.c: patterns of real files, each in linear time */
-tk__splitter *tk__splitter_find(const char *regex); /* by exact text; NULL: not a known one */
-size_t tk__split_gpt2(const char *s, size_t n, size_t p);
-size_t tk__split_llama3(const char *s, size_t n, size_t p);
-size_t tk__split_qwen2(const char *s, size_t n, size_t p);
-size_t tk__split_digit(const char *s, size_t n, size_t p);   /* Digits, individual */
-size_t tk__split_digits(const char *s, size_t n, size_t p);  /* Digits, runs */
-size_t tk__split_number(const char *s, size_t n, size_t p);  /* \p{N} isolated */
-size_t tk__split_falcon(const char *s, size_t n, size_t p);  /* [\p{P}\$\+<=>\^~\|`]+ isolated */
-size_t tk__split_3digits(const char *s, size_t n, size_t p); /* [0-9][0-9][0-9] isolated */
+/* By exact text; NULL: not a known one. *whole: every text is matches from end to end. */
+tk__splitter *tk__splitter_find(const char *regex, bool *whole);
+tk__splitter tk__split_digit, tk__split_digits; /* Digits: individual, runs */
+tk__splitter tk__split_3digits, tk__split_cjk, tk__split_newlines;
+/* As Hugging Face's library reads the pattern, and as llama.cpp does */
+tk__splitter tk__split_gpt2, tk__split_gpt2_llama, tk__split_number, tk__split_number_llama;
+tk__splitter tk__split_3numbers, tk__split_3numbers_llama, tk__split_falcon, tk__split_falcon_llama;
+tk__splitter tk__split_deepseek, tk__split_deepseek_llama, tk__split_llama3, tk__split_llama3_llama;
+tk__splitter tk__split_qwen2, tk__split_qwen2_llama, tk__split_qwen35, tk__split_qwen35_llama;
+tk__splitter tk__split_o200k, tk__split_o200k_llama, tk__split_tekken, tk__split_tekken_llama;
+tk__splitter tk__split_kimi_llama, tk__split_afmoe_llama, tk__split_superbpe_llama;
 
 /* regex.c: everything else, through Oniguruma with Unicode 16 and a limit on its backtracking */
 typedef struct tk__regex tk__regex;
@@ -191,6 +206,8 @@ typedef struct tk__search { /* what searches of one text share; zero-initialized
     bool found;
 } tk__search;
 tk_status tk__regex_new(tk__regex **out, const char *pattern);
+/* A pattern of our own, compiled as it stands: over single bytes without classes beyond ASCII, or over UTF-8. */
+tk_status tk__regex_new_plain(tk__regex **out, const char *pattern, bool bytes);
 /* Next match at or after `from`, into *z. */
 tk_status tk__regex_find(const tk__regex *r, tk__search *z, const char *s, size_t n, size_t from);
 void tk__search_free(tk__search *z);
@@ -203,6 +220,47 @@ typedef enum tk__model_kind { TK_MODEL_BPE, TK_MODEL_SPM } tk__model_kind;
 tk_status tk__model_encode(tk__work *w, const char *s, size_t n);
 /* Whether and where long pieces may be cut without changing their ids; the vocabulary is complete. */
 void tk__model_find_mark(tk_tokenizer *t);
+
+/* llama_*.c: GGUF vocabularies, with llama.cpp's own order of things */
+typedef struct tk__llama tk__llama;
+struct tk__llama {
+    tk_status (*text)(tk__work *w, const char *s, size_t n, bool first); /* the text between special tokens;
+                                   first: nothing, or a special token, is before it */
+    int32_t *special; /* ids that are cut out of a text, longest first */
+    size_t n_special;
+    uint8_t *attr;          /* [size] TK_ATTR_* */
+    tk__pieces at_start[2]; /* special tokens -> index into special; 1: those that are text unless parsed */
+    uint32_t *lengths;      /* of special tokens, by first byte: lengths[first_length[b]..first_length[b + 1]) */
+    uint32_t first_length[257];
+    bool space_prefix, escape_spaces, merge_spaces, lowercase, strip_accents;
+    bool drop_spaces;        /* model "whitespace" */
+    bool whole_newlines;     /* a run of line ends is looked up as a piece first */
+    tk__trie *trie;          /* RWKV, UGM: all pieces that count */
+    tk__trie *user;          /* UGM: user-defined pieces, which normalization leaves alone */
+    tk__pieces ghosts;       /* BPE: texts that merges pass through without being tokens; ids from size up */
+    float unknown_score;     /* UGM */
+    uint8_t *charsmap;       /* UGM: 4 bytes, array, strings; NULL: none */
+    size_t n_charsmap;
+    const char *kind; /* "BPE", "SPM", ... */
+};
+enum { TK_ATTR_CONTROL = 1, TK_ATTR_USER = 2, TK_ATTR_UNKNOWN = 4, TK_ATTR_LSTRIP = 8, TK_ATTR_RSTRIP = 16 };
+enum { TK_PIECE_MAX = 1024 }; /* bytes of a piece where a search at each position is as long as the longest */
+/* What llama.cpp derives from a pre-tokenizer's name */
+typedef struct tk__llama_pre {
+    bool ignore_merges, add_bos, no_bos; /* no_bos: none unless the file names one */
+    bool force_bos, raw;                          /* raw: no byte-level alphabet */
+    bool escape, whole_newlines;
+} tk__llama_pre;
+tk_status tk__llama_pre_add(tk_tokenizer *t, const char *name, tk__llama_pre *out);
+tk_status tk__llama_load(tk_tokenizer *t, const tk_vocab *v);
+tk_status tk__llama_encode(tk__work *w, const char *s, size_t n);
+tk_status tk__llama_text_spm(tk__work *w, const char *s, size_t n, bool first);
+tk_status tk__llama_text_bpe(tk__work *w, const char *s, size_t n, bool first);
+tk_status tk__llama_text_wpm(tk__work *w, const char *s, size_t n, bool first);
+tk_status tk__llama_text_ugm(tk__work *w, const char *s, size_t n, bool first);
+tk_status tk__llama_text_rwkv(tk__work *w, const char *s, size_t n, bool first);
+uint32_t tk__llama_lower(uint32_t c);
+void tk__llama_free(tk__llama *l);
 
 /* decoders.c */
 typedef struct tk__decoder tk__decoder;
@@ -246,6 +304,7 @@ struct tk_tokenizer {
     tk__merges merges;
     bool ignore_merges, byte_fallback, fuse_unk, add_bos;
     bool gaps;      /* a letter that gives nothing keeps its neighbours from merging */
+    tk__llama *llama; /* GGUF; NULL: Hugging Face's stages */
     bool raw_added; /* GGUF: added tokens are spelled as text, not in the byte-level alphabet */
     int32_t unk;
     tk_str
@@ -312,6 +371,18 @@ struct tk__work {
     tk__candidate *heap;
     size_t n_heap, cap_heap;
     tk__word *words; /* [TK_WORDS] */
+    struct tk__fragment {
+        size_t from, to;
+        int32_t id; /* -1: text */
+    } *fragment[2];
+    size_t cap_fragment[2];
+    uint8_t *seen; /* llama: [n_special] occurs in the text */
+    struct tk__best {
+        double score;
+        uint32_t from;
+        int32_t id;
+    } *best; /* UGM */
+    size_t cap_best;
 };
 tk_status tk__work_new(tk__work **out, const tk_tokenizer *t);
 void tk__work_free(tk__work *w);

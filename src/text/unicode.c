@@ -77,25 +77,33 @@ void tk__utf8_clean(tk_buf *b, const char *s, size_t n) {
     }
 }
 
-#define L (TK_CP_L | TK_CP_W)
+#define U (TK_CP_L | TK_CP_W | TK_CP_UPPER)
+#define L (TK_CP_L | TK_CP_W | TK_CP_LOWER)
 #define N (TK_CP_N | TK_CP_NUMERIC | TK_CP_W)
 #define P TK_CP_P
 #define S TK_CP_S
-/* 0-9, A-Z, a-z, white space 9-13 and 32, and ASCII punctuation of category P; '_' is also \w. */
-const uint8_t tk__ascii_class[128] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, S, S, S, S, S, 0, 0,           /* 00 */
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,           /* 10 */
-    S, P, P, P, 0, P, P, P, P, P, P, 0, P, P, P, P,           /* 20: $ and + are symbols */
-    N, N, N, N, N, N, N, N, N, N, P, P, 0, 0, 0, P,           /* 30: < = > are symbols */
-    P, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,           /* 40 */
-    L, L, L, L, L, L, L, L, L, L, L, P, P, P, 0, P | TK_CP_W, /* 50 */
-    0, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,           /* 60 */
-    L, L, L, L, L, L, L, L, L, L, L, P, 0, P, 0, 0,           /* 70 */
+#define Y TK_CP_SYMBOL
+#define C TK_CP_C
+#define Z (TK_CP_S | TK_CP_C)
+/* 0-9, A-Z, a-z, white space 9-13 and 32, punctuation, symbols; '_' is also \w. */
+const uint16_t tk__ascii_class[128] = {
+    C, C, C, C, C, C, C, C, C, Z, Z, Z, Z, Z, C, C,           /* 00 */
+    C, C, C, C, C, C, C, C, C, C, C, C, C, C, C, C,           /* 10 */
+    S, P, P, P, Y, P, P, P, P, P, P, Y, P, P, P, P,           /* 20 */
+    N, N, N, N, N, N, N, N, N, N, P, P, Y, Y, Y, P,           /* 30 */
+    P, U, U, U, U, U, U, U, U, U, U, U, U, U, U, U,           /* 40 */
+    U, U, U, U, U, U, U, U, U, U, U, P, P, P, Y, P | TK_CP_W, /* 50 */
+    Y, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L,           /* 60 */
+    L, L, L, L, L, L, L, L, L, L, L, P, Y, P, Y, C,           /* 70 */
 };
+#undef U
 #undef L
 #undef N
 #undef P
 #undef S
+#undef Y
+#undef C
+#undef Z
 
 static unsigned category(uint32_t c) {
     return c < 0x110000 ? gc_block[gc_index[c / GC_BLOCK]][c % GC_BLOCK] : GC_Cn;
@@ -113,33 +121,68 @@ static bool is_other_alphabetic(uint32_t c) {
            (c >= 0x1F170 && c <= 0x1F189);
 }
 
+static bool within(const uint32_t (*range)[2], size_t n, uint32_t c) {
+    size_t low = 0;
+    while (low < n) {
+        size_t mid = (low + n) / 2;
+        if (c > range[mid][1])
+            low = mid + 1;
+        else
+            n = mid;
+    }
+    return range[low][0] <= c && c <= range[low][1];
+}
+
+enum { OTHER_LETTER = TK_CP_L | TK_CP_W | TK_CP_MODIFIER };
+static const uint16_t category_class[GC_COUNT] = {
+    [GC_Lu] = TK_CP_L | TK_CP_W | TK_CP_UPPER,
+    [GC_Lt] = TK_CP_L | TK_CP_W | TK_CP_UPPER,
+    [GC_Ll] = TK_CP_L | TK_CP_W | TK_CP_LOWER,
+    [GC_Lm] = OTHER_LETTER,
+    [GC_Lo] = OTHER_LETTER,
+    [GC_Nd] = TK_CP_N | TK_CP_NUMERIC | TK_CP_W,
+    [GC_Nl] = TK_CP_N | TK_CP_NUMERIC | TK_CP_W,
+    [GC_No] = TK_CP_N | TK_CP_NUMERIC,
+    [GC_Mn] = TK_CP_W | TK_CP_M,
+    [GC_Mc] = TK_CP_W | TK_CP_M,
+    [GC_Me] = TK_CP_W | TK_CP_M,
+    [GC_Pc] = TK_CP_P | TK_CP_W,
+    [GC_Pd] = TK_CP_P,
+    [GC_Ps] = TK_CP_P,
+    [GC_Pe] = TK_CP_P,
+    [GC_Pi] = TK_CP_P,
+    [GC_Pf] = TK_CP_P,
+    [GC_Po] = TK_CP_P,
+    [GC_Sm] = TK_CP_SYMBOL,
+    [GC_Sc] = TK_CP_SYMBOL,
+    [GC_Sk] = TK_CP_SYMBOL,
+    [GC_So] = TK_CP_SYMBOL,
+    [GC_Cc] = TK_CP_C,
+    [GC_Cf] = TK_CP_C,
+    [GC_Cs] = TK_CP_C,
+    [GC_Co] = TK_CP_C,
+};
+
 unsigned tk__cp_class(uint32_t c) {
     if (c < 128) return tk__ascii_class[c];
-    unsigned r = is_space(c) ? TK_CP_S : 0;
-    switch (category(c)) {
-    case GC_Lu:
-    case GC_Ll:
-    case GC_Lt:
-    case GC_Lm:
-    case GC_Lo: return r | TK_CP_L | TK_CP_W;
-    case GC_Nd:
-    case GC_Nl: return r | TK_CP_N | TK_CP_NUMERIC | TK_CP_W;
-    case GC_No: return r | TK_CP_N | TK_CP_NUMERIC;
-    case GC_Mn:
-    case GC_Mc:
-    case GC_Me: return r | TK_CP_W;
-    case GC_Pc: return r | TK_CP_P | TK_CP_W;
-    case GC_Pd:
-    case GC_Ps:
-    case GC_Pe:
-    case GC_Pi:
-    case GC_Pf:
-    case GC_Po: return r | TK_CP_P;
-    default: break;
+    unsigned gc = category(c), r = category_class[gc];
+    switch (gc) {
+    case GC_Zs:
+    case GC_Zl:
+    case GC_Zp:
+    case GC_Cc: return is_space(c) ? r | TK_CP_S : r;
+    case GC_Cf: return c == 0x200C || c == 0x200D ? r | TK_CP_W : r;
+    case GC_So: return is_other_alphabetic(c) ? r | TK_CP_W : r;
+    case GC_Cn: return within(numbers_17, TK_COUNT(numbers_17) - 1, c) ? TK_CP_NUMERIC : 0;
+    default: return r;
     }
-    if (c == 0x200C || c == 0x200D || is_other_alphabetic(c)) r |= TK_CP_W;
-    for (size_t i = 0; i < TK_COUNT(numbers_17); i++)
-        if (c >= numbers_17[i][0] && c <= numbers_17[i][1]) r |= TK_CP_NUMERIC;
+}
+
+unsigned tk__cp_class_15(uint32_t c) {
+    if (c < 128) return tk__ascii_class[c];
+    unsigned r = tk__cp_class(c);
+    if (c >= added_16[0][0] && within(added_16, TK_COUNT(added_16) - 1, c)) return 0;
+    if (r & (TK_CP_UPPER | TK_CP_LOWER)) r = (r & ~(unsigned)(TK_CP_UPPER | TK_CP_LOWER)) | TK_CP_MODIFIER;
     return r;
 }
 

@@ -5,119 +5,8 @@
 
 #include "text/tokenizer.h"
 
-#define SPACE_MARK "\xE2\x96\x81" /* U+2581, SentencePiece's space */
-
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
-
 /* ---- GGUF
  * ---------------------------------------------------------------------------------------------------- */
-
-static int32_t checked(const tk_vocab *v, int32_t id) {
-    return id >= 0 && (size_t)id < v->n_tokens ? id : -1;
-}
-
-static tk_status put_tokens(tk_tokenizer *t, const tk_vocab *v) {
-    for (size_t i = 0; i < v->n_tokens; i++) {
-        if (!tk__utf8_valid(v->tokens[i].s, v->tokens[i].n))
-            return TK_FAIL(TK_E_FORMAT, "the vocabulary is damaged\ntoken %zu is not valid UTF-8", i);
-        TK_TRY(tk__tokenizer_put(t, v->tokens[i], (int32_t)i));
-        int type = v->types ? v->types[i] : TYPE_NORMAL;
-        if (type == TYPE_UNKNOWN || type == TYPE_CONTROL || type == TYPE_BYTE)
-            t->flags[i] |= TK_FLAG_NO_MERGE;
-        if (type == TYPE_UNKNOWN && t->unk < 0) t->unk = (int32_t)i;
-        if (type != TYPE_UNKNOWN && type != TYPE_CONTROL && type != TYPE_USER) continue;
-        tk__added a = { .text = t->piece[i], .id = (int32_t)i, .special = type != TYPE_USER };
-        if (a.text.n) TK_TRY(tk__tokenizer_add(t, a));
-    }
-    return TK_OK;
-}
-
-static tk_status fill_byte_level(tk_tokenizer *t, const tk_vocab *v) {
-    t->kind = TK_MODEL_BPE;
-    t->raw_added = true;
-    if (!v->pre)
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "the file does not say how its tokenizer cuts text\n"
-                       "tokenizer.ggml.pre is missing, and a guess would give other tokens\n"
-                       "give the model's tokenizer.json with --tokenizer");
-    TK_TRY(tk__pretoks_named(t, v->pre));
-    TK_TRY(tk__decoder_add(t, (tk__decoder){ .kind = TK_DEC_BYTE_LEVEL }));
-    TK_TRY(tk__merges_init(&t->merges, v->n_merges));
-    for (size_t i = 0; i < v->n_merges; i++) {
-        tk_str m = v->merges[i];
-        const char *blank = m.n > 1 ? memchr(m.s + 1, ' ', m.n - 1) : NULL;
-        if (!blank)
-            return TK_FAIL(TK_E_FORMAT, "the vocabulary is damaged\nmerge %zu is not a pair of tokens", i);
-        size_t left = (size_t)(blank - m.s);
-        TK_TRY(tk__tokenizer_merge(t, (tk_str){ m.s, left }, (tk_str){ blank + 1, m.n - left - 1 }, i));
-    }
-    return TK_OK;
-}
-
-/* The stages of a SentencePiece-like model. A space is spelled U+2581 in GGUF's pieces and ' ' in llama2.c's;
- * the space put before a text is taken off again, by llama2.c only if the first piece is spelled with it. */
-static tk_status add_gguf_spm(tk_tokenizer *t, bool prefix) {
-    tk_str blank = TK_STR(" "), mark = TK_STR(SPACE_MARK);
-    if (prefix) TK_TRY(tk__normalizer_add(t, (tk__normalizer){ .run = tk__normalize_prepend, .a = blank }));
-    TK_TRY(tk__normalizer_add(t, (tk__normalizer){ .run = tk__normalize_replace, .a = blank, .b = mark }));
-    TK_TRY(tk__decoder_add(t, (tk__decoder){ .kind = TK_DEC_REPLACE, .a = mark, .b = blank }));
-    TK_TRY(tk__decoder_add(t, (tk__decoder){ .kind = TK_DEC_BYTE_FALLBACK }));
-    if (!prefix) return TK_OK;
-    return tk__decoder_add(t, (tk__decoder){ .kind = TK_DEC_STRIP, .fused = true, .a = blank, .start = 1 });
-}
-
-static tk_status add_tokbin_spm(tk_tokenizer *t) {
-    tk_str blank = TK_STR(" ");
-    TK_TRY(tk__normalizer_add(t, (tk__normalizer){ .run = tk__normalize_prepend, .a = blank }));
-    TK_TRY(tk__decoder_add(t, (tk__decoder){ .kind = TK_DEC_STRIP, .fused = true, .a = blank, .start = 1 }));
-    return tk__decoder_add(t, (tk__decoder){ .kind = TK_DEC_BYTE_FALLBACK });
-}
-
-/* A text may hold any character: without its bytes or an unknown token there would be nothing to give. */
-static tk_status check_bytes(const tk_tokenizer *t) {
-    for (int b = 0; b < 256; b++)
-        if (t->byte_id[b] < 0 && t->unk < 0)
-            return TK_FAIL(TK_E_FORMAT,
-                           "the vocabulary is damaged\nit has no token <0x%02X> and no unknown token", b);
-    return TK_OK;
-}
-
-static tk_status fill_spm(tk_tokenizer *t, const tk_vocab *v) {
-    if (!v->scores) return TK_FAIL(TK_E_FORMAT, "the vocabulary is damaged\nit has no tokenizer.ggml.scores");
-    t->score = malloc(v->n_tokens * sizeof *t->score);
-    if (!t->score) return TK_FAIL(TK_E_NOMEM, "out of memory\n%zu scores did not fit", v->n_tokens);
-    memcpy(t->score, v->scores, v->n_tokens * sizeof *t->score);
-    t->kind = TK_MODEL_SPM;
-    t->add_bos = true;
-    return add_gguf_spm(t, v->add_space_prefix != 0);
-}
-
-static const struct {
-    const char *model;
-    tk_status (*fill)(tk_tokenizer *t, const tk_vocab *v);
-} kinds[] = { { "gpt2", fill_byte_level }, { "llama", fill_spm } };
-
-static tk_status fill_vocab(tk_tokenizer *t, const tk_vocab *v) {
-    size_t kind = 0;
-    while (kind < TK_COUNT(kinds) && v->model && strcmp(kinds[kind].model, v->model)) kind++;
-    if (!v->model || kind == TK_COUNT(kinds))
-        return tk__unknown_stage("tokenizer model", v->model ? v->model : "(none)");
-    TK_TRY(put_tokens(t, v));
-    TK_TRY(kinds[kind].fill(t, v));
-    t->special[TK_BOS] = checked(v, v->bos);
-    t->special[TK_EOS] = checked(v, v->eos);
-    t->special[TK_EOT] = checked(v, v->eot);
-    t->special[TK_PAD] = checked(v, v->pad);
-    if (checked(v, v->unk) >= 0) t->unk = v->unk;
-    t->special[TK_UNK] = t->unk;
-    if (t->kind == TK_MODEL_BPE)
-        t->unk = -1, t->gaps = true; /* bytes that the vocabulary lacks (SmolLM2: 0x16) give nothing */
-    bool bos = v->add_bos >= 0 ? v->add_bos : t->add_bos;
-    if (bos && t->special[TK_BOS] >= 0) TK_TRY(tk_ids_push(&t->prefix, t->special[TK_BOS]));
-    if (v->add_eos > 0 && t->special[TK_EOS] >= 0) TK_TRY(tk_ids_push(&t->suffix, t->special[TK_EOS]));
-    TK_TRY(tk__tokenizer_finish(t));
-    return t->kind == TK_MODEL_SPM ? check_bytes(t) : TK_OK;
-}
 
 tk_status tk_tokenizer_from_vocab(tk_tokenizer **out, const tk_vocab *v) {
     tk_tokenizer *t;
@@ -128,7 +17,7 @@ tk_status tk_tokenizer_from_vocab(tk_tokenizer **out, const tk_vocab *v) {
         return TK_FAIL(TK_E_LIMIT, "the vocabulary has %zu merges\nthe limit is %d", v->n_merges,
                        TK_JSON_MAX / 4);
     TK_TRY(tk__tokenizer_new(&t, v->n_tokens));
-    tk_status s = fill_vocab(t, v);
+    tk_status s = tk__llama_load(t, v);
     if (s != TK_OK) {
         tk_tokenizer_free(t);
         return s;
@@ -141,6 +30,14 @@ tk_status tk_tokenizer_from_vocab(tk_tokenizer **out, const tk_vocab *v) {
  * ------------------------------------------------------------------------------------------------- */
 
 enum { TOKBIN_BOS = 1, TOKBIN_EOS = 2, TOKBIN_SPECIALS = 3 };
+
+/* The space put before a text is taken off again only if the first piece is spelled with it. */
+static tk_status add_tokbin_spm(tk_tokenizer *t) {
+    tk_str blank = TK_STR(" ");
+    TK_TRY(tk__normalizer_add(t, (tk__normalizer){ .run = tk__normalize_prepend, .a = blank }));
+    TK_TRY(tk__decoder_add(t, (tk__decoder){ .kind = TK_DEC_STRIP, .fused = true, .a = blank, .start = 1 }));
+    return tk__decoder_add(t, (tk__decoder){ .kind = TK_DEC_BYTE_FALLBACK });
+}
 
 static tk_status damaged_bin(const char *why) {
     return TK_FAIL(TK_E_FORMAT, "this is not a llama2.c tokenizer\n%s\ngive a tok*.bin, or a tokenizer.json",
