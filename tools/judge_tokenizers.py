@@ -43,7 +43,9 @@ class Vocab(C.Structure):
                 ("tokens", C.POINTER(Str)), ("scores", C.POINTER(C.c_float)), ("types", C.POINTER(C.c_int32)),
                 ("merges", C.POINTER(Str)), ("bos", C.c_int32), ("eos", C.c_int32), ("eot", C.c_int32),
                 ("unk", C.c_int32), ("pad", C.c_int32), ("add_bos", C.c_int8), ("add_eos", C.c_int8),
-                ("add_space_prefix", C.c_int8)]
+                ("add_space_prefix", C.c_int8), ("add_sep", C.c_int8), ("merge_spaces", C.c_int8), ("lowercase", C.c_int8),
+                ("strip_accents", C.c_int8)] + [(n, C.c_int32) for n in "eom sep fim_pre fim_suf fim_mid fim_pad fim_rep fim_sep".split()] + [
+                    ("charsmap", C.c_void_p), ("n_charsmap", C.c_size_t), ("name", C.c_char_p), ("arch", C.c_char_p)]
 
 
 class Tokamak:
@@ -95,7 +97,7 @@ class Tokamak:
         v = Vocab(get("model").encode(), pre and pre.encode(), len(tokens), len(merges), strs(tokens),
                   scores and (C.c_float * len(scores))(*scores), types and (C.c_int32 * len(types))(*types), strs(merges),
                   ident("bos"), ident("eos"), ident("eot"), ident("unknown"), ident("padding"),
-                  flag("add_bos_token"), flag("add_eos_token"), flag("add_space_prefix"))
+                  flag("add_bos_token"), flag("add_eos_token"), flag("add_space_prefix"), *[-1] * 12)
         return cls(lambda out: cls.lib.tk_tokenizer_from_vocab(out, C.byref(v)))
 
     def encode(self, data, flags):
