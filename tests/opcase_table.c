@@ -55,6 +55,10 @@ const op_case op_cases[] = {
     CASE(rope, "t5 h3 d10 z3", F(1.25f), I(TK_ROPE_PAIRS)),
     CASE(rope, "t4 h3 d64 z32", F(1), I(TK_ROPE_HALF)),
     CASE(rope, "t4 h3 d80 z20", F(1), I(TK_ROPE_PAIRS)),
+    CASE(rope, "t3 h2 d8 z1", F(1), I(TK_ROPE_HALF)),
+    CASE(rope, "t3 h2 d8 z1", F(1), I(TK_ROPE_PAIRS)),
+    CASE(rope, "t3 h2 d40 z9", F(1), I(TK_ROPE_HALF)),
+    CASE(rope, "t3 h2 d40 z9", F(1), I(TK_ROPE_PAIRS)),
 
     SPLIT(attn, "t1 g1 r1 d4", "", "", F(0.5f)),
     SPLIT(attn, "t7 g1 r1 d5", "7", "", F(0.4f)),

@@ -11,11 +11,12 @@ enum { SEQS = 4 };
 typedef struct world {
     int64_t heads, shared, d, len[SEQS];
     int seqs;
-    float scale, *q[SEQS], *k[SEQS], *v[SEQS];
+    tk_attr attr;
+    float *q[SEQS], *k[SEQS], *v[SEQS];
 } world;
 
 static world world_new(int64_t heads, int64_t shared, int64_t d, const int64_t *len, int seqs) {
-    world w = { .heads = heads, .shared = shared, .d = d, .seqs = seqs, .scale = 1 / sqrtf((float)d) };
+    world w = { .heads = heads, .shared = shared, .d = d, .seqs = seqs, .attr.f = { 1 / sqrtf((float)d) } };
     for (int s = 0; s < seqs; s++) {
         const int64_t n = len[s] * heads * d;
         w.len[s] = len[s];
@@ -48,6 +49,26 @@ static void round_to(float *x, int64_t n, tk_dtype type) {
     }
 }
 
+/* ALiBi's slope as Hugging Face's build_alibi_tensor has it, for a largest bias of 8 */
+static double slope_of(int64_t head, int64_t heads) {
+    const double closest = exp2(floor(log2((double)heads)));
+    const double base = exp2(-exp2(-(log2(closest) - 3))), extra = exp2(-exp2(-(log2(2 * closest) - 3)));
+    return (double)head < closest ? pow(base, (double)head + 1)
+                                  : pow(extra, 2 * ((double)head - closest) + 1);
+}
+
+/* A score from a product; `back`: how far the key stands before the query */
+static double shaped(const world *w, double product, int64_t head, int64_t back) {
+    double x = product * (double)w->attr.f[0], cap = (double)w->attr.f[1];
+    if (w->attr.f[1] > 0) x = cap * tanh(x / cap);
+    return w->attr.f[2] > 0 ? x - slope_of(head, w->heads * w->shared) * (double)back : x;
+}
+static float shaped_float(const world *w, float product, int64_t head, int64_t back) {
+    float x = product * w->attr.f[0], cap = w->attr.f[1];
+    if (cap > 0) x = cap * tanhf(x / cap);
+    return w->attr.f[2] > 0 ? x - (float)slope_of(head, w->heads * w->shared) * (float)back : x;
+}
+
 /* Causal attention of one sequence in double, and in float; o[len][heads shared][d], l likewise */
 static void exact_attention(const world *w, int s, const float *k, const float *v, double *o, double *l,
                             float *rough) {
@@ -58,24 +79,25 @@ static void exact_attention(const world *w, int s, const float *k, const float *
             const int64_t at = i * w->heads * w->shared + h, g = h / w->shared;
             double top = -INFINITY, sum = 0;
             float ftop = -INFINITY, fsum = 0;
-            for (int64_t j = 0; j <= i; j++) {
+            const int64_t first = w->attr.i[0] ? TK_MAX(0, i - w->attr.i[0] + 1) : 0;
+            for (int64_t j = first; j <= i; j++) {
                 double dot = 0;
                 float fdot = 0;
                 for (int64_t e = 0; e < w->d; e++) {
                     const float a = w->q[s][at * w->d + e], b = k[(j * w->heads + g) * w->d + e];
                     dot += (double)a * b, fdot += a * b;
                 }
-                score[j] = dot * w->scale, fscore[j] = fdot * w->scale;
+                score[j] = shaped(w, dot, h, i - j), fscore[j] = shaped_float(w, fdot, h, i - j);
                 top = fmax(top, score[j]), ftop = fmaxf(ftop, fscore[j]);
             }
-            for (int64_t j = 0; j <= i; j++) {
+            for (int64_t j = first; j <= i; j++) {
                 score[j] = exp(score[j] - top), sum += score[j];
                 fscore[j] = expf(fscore[j] - ftop), fsum += fscore[j];
             }
             for (int64_t e = 0; e < w->d; e++) {
                 double out = 0;
                 float fout = 0;
-                for (int64_t j = 0; j <= i; j++) {
+                for (int64_t j = first; j <= i; j++) {
                     out += score[j] * v[(j * w->heads + g) * w->d + e];
                     fout += fscore[j] * v[(j * w->heads + g) * w->d + e];
                 }
@@ -94,8 +116,20 @@ typedef struct plan {
     int only; /* one sequence alone, or -1: all in each step */
 } plan;
 
-/* Serves the sequences in steps of at most `chunk` tokens each, over a cache with shuffled pages; o[s][..] */
-static void serve(const tier *t, const world *w, plan p, float **o) {
+/* A step's arguments at the sizes of a world */
+static void sizes_of(const world *w, tk_args *a, int64_t tokens, int64_t pages, int64_t page_size) {
+    const struct {
+        char letter;
+        int64_t n;
+    } dims[] = { { 't', tokens }, { 'g', w->heads }, { 'r', w->shared },
+                 { 'd', w->d },   { 'p', pages },    { 's', page_size } };
+    for (size_t i = 0; i < TK_COUNT(dims); i++)
+        a->dim[dims[i].letter - 'a'] = (tk_dim){ dims[i].n, 0, dims[i].n };
+}
+
+/* Serves the sequences in steps of at most `chunk` tokens each, over a cache with shuffled pages; o[s][..]
+ * and, if asked for, l[s][..] */
+static void serve_both(const tier *t, const world *w, plan p, float **o, float **l) {
     int64_t longest = 0, done[SEQS] = { 0 };
     for (int s = 0; s < w->seqs; s++) longest = TK_MAX(longest, w->len[s]);
     const int max_pages = (int)tk_ceil_div(longest, p.page_size), pages = max_pages * w->seqs + 3;
@@ -120,6 +154,8 @@ static void serve(const tier *t, const world *w, plan p, float **o) {
             which[seqs] = s, past[seqs] = (int32_t)done[s], start[seqs + 1] = start[seqs] + (int32_t)n;
             for (int i = 0; i < max_pages; i++) /* pages that the sequence has not reached yet are no pages */
                 used[seqs * max_pages + i] = i * p.page_size < done[s] + n ? table[s * max_pages + i] : -1;
+            for (int i = 0; w->attr.i[0] && (i + 1) * p.page_size <= done[s] - w->attr.i[0]; i++)
+                used[seqs * max_pages + i] = -1; /* nor those that no window reaches any more */
             seqs++;
         }
         const int64_t tokens = start[seqs], padding = 2, all = tokens + padding, row = row_of(w),
@@ -129,7 +165,7 @@ static void serve(const tier *t, const world *w, plan p, float **o) {
             break;
         }
         float *q = guarded(all * row), *k = guarded(all * kv), *v = guarded(all * kv),
-              *out = guarded(all * row);
+              *out = guarded(all * row), *lse = guarded(all * row / w->d);
         int32_t *slot = malloc((size_t)all * sizeof *slot);
         for (int64_t i = 0; i < all; i++) slot[i] = -1;
         for (int i = 0; i < seqs; i++) {
@@ -147,13 +183,9 @@ static void serve(const tier *t, const world *w, plan p, float **o) {
         tk_batch b = { (int32_t)tokens, seqs, start, past, used, max_pages, p.page_size, 0, 0 };
         tk_args put = { .p = { k, v, slot, ck, cv, ck, cv }, .batch = &b };
         put.type[3] = put.type[4] = put.type[5] = put.type[6] = (uint8_t)p.type;
-        tk_args att = { .p = { q, slot, ck, cv, out }, .batch = &b, .attr.f = { w->scale } };
+        tk_args att = { .p = { q, slot, ck, cv, out, l ? lse : NULL }, .batch = &b, .attr = w->attr };
         att.type[2] = att.type[3] = (uint8_t)p.type;
-        for (tk_args *a = &put;; a = &att) {
-            a->dim['t' - 'a'].n = all, a->dim['g' - 'a'].n = w->heads, a->dim['r' - 'a'].n = w->shared;
-            a->dim['d' - 'a'].n = w->d, a->dim['p' - 'a'].n = pages, a->dim['s' - 'a'].n = p.page_size;
-            if (a == &att) break;
-        }
+        sizes_of(w, &put, all, pages, p.page_size), sizes_of(w, &att, all, pages, p.page_size);
         run(t->kvput, &put, p.threads);
         const size_t scratch = attn_paged_scratch(att.dim, p.threads);
         char *area = aligned_alloc(64, tk_align(scratch, 64) + 64);
@@ -163,11 +195,13 @@ static void serve(const tier *t, const world *w, plan p, float **o) {
         for (int i = 0; i < 64; i++) assert_int_equal((uint8_t)area[tk_align(scratch, 64) + (size_t)i], 0xff);
         for (int i = 0; i < seqs; i++) {
             const int s = which[i];
-            memcpy(o[s] + done[s] * row, out + start[i] * row, (size_t)((start[i + 1] - start[i]) * row) * 4);
+            const int64_t n = start[i + 1] - start[i], heads = row / w->d;
+            memcpy(o[s] + done[s] * row, out + start[i] * row, (size_t)(n * row) * 4);
+            if (l) memcpy(l[s] + done[s] * heads, lse + start[i] * heads, (size_t)(n * heads) * 4);
             done[s] += start[i + 1] - start[i], more = true;
         }
         for (int64_t i = tokens * row; i < all * row; i++) assert_true(out[i] == 0);
-        check_guards(out, all * row);
+        check_guards(out, all * row), check_guards(lse, all * row / w->d), release(lse);
         free(area), free(slot), free(used), release(q), release(k), release(v), release(out);
     }
     assert_true(ck[bytes] == 0x5a && cv[bytes] == 0x5a);
@@ -175,6 +209,8 @@ static void serve(const tier *t, const world *w, plan p, float **o) {
         assert_true(ck[i] == 0xff && cv[i] == 0xff);
     free(ck), free(cv), free(table);
 }
+
+static void serve(const tier *t, const world *w, plan p, float **o) { serve_both(t, w, p, o, NULL); }
 
 /* All sequences packed in one training step */
 static void train(const tier *t, const world *w, int threads, float **o, float **l) {
@@ -189,9 +225,8 @@ static void train(const tier *t, const world *w, int threads, float **o, float *
         memcpy(v + start[s] * kv, w->v[s], (size_t)(w->len[s] * kv) * 4);
     }
     tk_batch b = { (int32_t)tokens, w->seqs, start, past, NULL, 0, 0, 0, 0 };
-    tk_args a = { .p = { q, k, v, NULL, out, l ? lse : NULL }, .batch = &b, .attr.f = { w->scale } };
-    a.dim['t' - 'a'].n = tokens, a.dim['g' - 'a'].n = w->heads, a.dim['r' - 'a'].n = w->shared,
-                a.dim['d' - 'a'].n = w->d;
+    tk_args a = { .p = { q, k, v, NULL, out, l ? lse : NULL }, .batch = &b, .attr = w->attr };
+    sizes_of(w, &a, tokens, 0, 0);
     a.scratch = aligned_alloc(64, tk_align(attn_scratch(a.dim, threads), 64));
     run(t->attn, &a, threads);
     check_guards(out, tokens * row), check_guards(lse, tokens * rows);
@@ -221,11 +256,16 @@ static void same_bits(const world *w, float **got, float **want, int only, const
 /* ---- tests ---- */
 
 static void check_values(const tier *t, const world *w, tk_dtype type) {
-    float *o[SEQS], *paged[SEQS], *l[SEQS];
+    float *o[SEQS], *paged[SEQS], *l[SEQS], *lp[SEQS];
     outputs_new(w, o), outputs_new(w, paged);
-    for (int s = 0; s < w->seqs; s++) l[s] = guarded(w->len[s] * w->heads * w->shared);
-    serve(t, w, (plan){ type, 64, 1 << 20, 1, -1 }, paged);
-    if (type == TK_F32) train(t, w, 1, o, l), same_bits(w, o, paged, -1, "training form");
+    for (int s = 0; s < w->seqs; s++)
+        l[s] = guarded(row_of(w) / w->d * w->len[s]), lp[s] = guarded(row_of(w) / w->d * w->len[s]);
+    serve_both(t, w, (plan){ type, 64, 1 << 20, 1, -1 }, paged, lp);
+    if (type == TK_F32) {
+        train(t, w, 1, o, l), same_bits(w, o, paged, -1, "training form");
+        for (int s = 0; s < w->seqs; s++)
+            assert_memory_equal(l[s], lp[s], (size_t)(row_of(w) / w->d * w->len[s]) * 4);
+    }
     for (int s = 0; s < w->seqs; s++) {
         const int64_t n = w->len[s] * row_of(w), kv = w->len[s] * w->heads * w->d, rows = n / w->d;
         float *k = guarded(kv), *v = guarded(kv), *rough = guarded(n);
@@ -248,7 +288,7 @@ static void check_values(const tier *t, const world *w, tk_dtype type) {
         release(k), release(v), release(rough), free(want), free(lse);
     }
     outputs_free(w, o), outputs_free(w, paged);
-    for (int s = 0; s < w->seqs; s++) release(l[s]);
+    for (int s = 0; s < w->seqs; s++) release(l[s]), release(lp[s]);
 }
 
 static const tk_dtype types[] = { TK_F32, TK_F16, TK_BF16, TK_Q8_0 };
@@ -300,6 +340,28 @@ static void test_same(void **state) {
         world w = world_new(shape[i][0], shape[i][1], shape[i][2], len, SEQS);
         for (size_t k = 0; k < TK_COUNT(types); k++)
             if (types[k] != TK_Q8_0 || w.d % 32 == 0) check_same(*state, &w, types[k]);
+        world_free(&w);
+    }
+}
+
+/* Scores that are more than scaled products, and windows, alone and together: against double, and the same
+ * bits in any company. Windows end inside a block, at its end, and chunks behind the first. */
+static void test_shaped(void **state) {
+    static const tk_attr attrs[] = {
+        { { 0.3f, 4 }, { 0 } },         { { 0.2f, 0, 8 }, { 0 } }, { { 0.2f }, { 1 } },
+        { { 0.2f }, { 64 } },           { { 0.2f }, { 65 } },      { { 0.3f, 2, 8 }, { 23 } },
+        { { 0.2f, 0, 8, 1 }, { 300 } },
+    };
+    static const int64_t len[SEQS] = { 130, 1, 77, 64 }, longer[2] = { 800, 333 };
+    for (size_t i = 0; i < TK_COUNT(attrs); i++) {
+        const bool chunks = attrs[i].i[0] == 300 || attrs[i].i[0] == 64;
+        world w = chunks ? world_new(1, 2, 16, longer, 2) : world_new(2, 3, 32, len, SEQS);
+        w.attr = attrs[i];
+        for (size_t k = 0; k < TK_COUNT(types); k++) {
+            if (types[k] == TK_Q8_0 && w.d % 32) continue;
+            check_values(*state, &w, types[k]);
+            if (types[k] == TK_F32 || !chunks) check_same(*state, &w, types[k]);
+        }
         world_free(&w);
     }
 }
@@ -367,9 +429,8 @@ int main(void) {
         void *t = (void *)(uintptr_t)&tiers[i];
         printf("tier %s\n", tiers[i].name);
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test_prestate(test_values, t),
-            cmocka_unit_test_prestate(test_same, t),
-            cmocka_unit_test_prestate(test_long, t),
+            cmocka_unit_test_prestate(test_values, t),      cmocka_unit_test_prestate(test_same, t),
+            cmocka_unit_test_prestate(test_long, t),        cmocka_unit_test_prestate(test_shaped, t),
             cmocka_unit_test_prestate(test_bad_numbers, t),
         };
         failed += cmocka_run_group_tests(tests, NULL, NULL);

@@ -202,8 +202,86 @@ static void norm_of_heads_or_of_all(void **state) {
     }
 }
 
+/* Attention with sinks, window and soft cap in a program with a loss: two adjoints of one attn meet in the
+ * gradients of q and k. Against finite differences in double. */
+enum { ST = 7, SE = 5, SG = 2, SR = 2, SD = 4, SV = 6 };
+
+static tk_exec *sinks_new(tk_program *p, tk_pool *pool) {
+    static const tk_mesh alone = { .axes = 0 };
+    tk_exec *e;
+    const struct {
+        char letter;
+        int n;
+    } letters[] = { { 't', ST }, { 'e', SE }, { 'g', SG }, { 'r', SR }, { 'd', SD }, { 'v', SV } };
+    tk_prog_init(p, TK_F64);
+    for (size_t i = 0; i < TK_COUNT(letters); i++)
+        tk_letter(p, letters[i].letter, letters[i].n, letters[i].n);
+    tk_id x = tk_declare(p, TK_INPUT, "x", "te", TK_F64), s = tk_declare(p, TK_INPUT, "s", "t", TK_I32);
+    tk_id q = TK_EMIT(p, linear, TK_NOATTR, x, tk_declare(p, TK_WEIGHT, "q", "grd|e", TK_F64));
+    tk_id k = TK_EMIT(p, linear, TK_NOATTR, x, tk_declare(p, TK_WEIGHT, "k", "gd|e", TK_F64));
+    tk_id v = TK_EMIT(p, linear, TK_NOATTR, x, tk_declare(p, TK_WEIGHT, "v", "gd|e", TK_F64));
+    tk_id o = TK_EMIT(p, attn, ((tk_attr){ { 0.5f, 3 }, { 4 } }), q, k, v, s);
+    o = TK_EMIT(p, sink, TK_NOATTR, o, o + 1, tk_declare(p, TK_WEIGHT, "sinks", "gr", TK_F64));
+    tk_id y = tk_declare(p, TK_INPUT, "y", "t", TK_I32), m = tk_declare(p, TK_INPUT, "m", "t", TK_F64);
+    tk_id n = tk_declare(p, TK_INPUT, "n", "", TK_F64);
+    tk_id l = TK_EMIT(p, head, TK_NOATTR, o, tk_declare(p, TK_WEIGHT, "head", "v|grd", TK_F64), y);
+    tk_id loss = TK_EMIT(p, loss, TK_NOATTR, l, l + 1, m, n);
+    tk_output(p, "loss", loss);
+    if (tk_grad(p, loss, false) || tk_shard(p, &alone, -1) || tk_choose(p, 0, true) ||
+        tk_hoist(p, TK_HOIST_ALL) || tk_plan(p, true, 1) || tk_exec_new(&e, p, pool, NULL, false))
+        fail_msg("%s", tk_error());
+    return e;
+}
+
+static void gradients_of_sinks(void **state) {
+    static const char *const weights[] = { "q", "k", "v", "sinks", "head" };
+    static const int sizes[] = { SG * SR * SD * SE, SG * SD * SE, SG * SD * SE, SG * SR, SV * SG * SR * SD };
+    static const int32_t start[] = { 0, 2, ST }, past[] = { 0, 0 };
+    static const tk_batch batch = { .tokens = ST, .seqs = 2, .start = start, .past = past };
+    tk_program p;
+    tk_pool *pool;
+    unsigned noise = 5;
+    (void)state;
+    assert_int_equal(tk_pool_new(&pool, 1, false), TK_OK);
+    tk_exec *e = sinks_new(&p, pool);
+    tk_exec_batch(e, &batch);
+    double *x = tk_exec_data(e, tk_find(&p, "x", -1)), *loss = tk_exec_data(e, tk_find(&p, "loss", -1));
+    for (int i = 0; i < ST * SE; i++) x[i] = sin(i * 1.3);
+    for (int i = 0; i < ST; i++) {
+        ((int32_t *)tk_exec_data(e, tk_find(&p, "s", -1)))[i] = i >= 2;
+        ((int32_t *)tk_exec_data(e, tk_find(&p, "y", -1)))[i] = i % SV;
+        ((double *)tk_exec_data(e, tk_find(&p, "m", -1)))[i] = 1;
+    }
+    *(double *)tk_exec_data(e, tk_find(&p, "n", -1)) = ST;
+    *(double *)tk_exec_data(e, tk_find(&p, "one", -1)) = 1;
+    for (size_t w = 0; w < TK_COUNT(weights); w++) {
+        double *v = tk_exec_data(e, tk_find(&p, weights[w], -1));
+        for (int i = 0; i < sizes[w]; i++)
+            noise = noise * 1664525u + 1013904223u, v[i] = (double)(int32_t)noise * 0x1p-31;
+    }
+    tk_exec_run(e, TK_P_FORWARD), tk_exec_run(e, TK_P_BACKWARD);
+    for (size_t w = 0; w < TK_COUNT(weights); w++) {
+        char name[24];
+        snprintf(name, sizeof name, "grad.%s", weights[w]);
+        double *v = tk_exec_data(e, tk_find(&p, weights[w], -1));
+        const double *gradient = tk_exec_data(e, tk_find(&p, name, -1));
+        for (int i = 0; i < sizes[w]; i++) {
+            const double keep = v[i], step = 1e-5;
+            v[i] = keep + step, tk_exec_run(e, TK_P_FORWARD);
+            const double up = *loss;
+            v[i] = keep - step, tk_exec_run(e, TK_P_FORWARD);
+            const double slope = (up - *loss) / (2 * step);
+            v[i] = keep;
+            if (fabs(slope - gradient[i]) > 1e-9)
+                fail_msg("%s[%d] is %.12g, the slope is %.12g", name, i, gradient[i], slope);
+        }
+    }
+    tk_exec_free(e), tk_pool_free(pool), tk_prog_free(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(program_is_the_oracle),
-                                        cmocka_unit_test(norm_of_heads_or_of_all) };
+                                        cmocka_unit_test(norm_of_heads_or_of_all),
+                                        cmocka_unit_test(gradients_of_sinks) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

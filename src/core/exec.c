@@ -379,12 +379,15 @@ void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *b
     }
     if (r->op != TK_OP_attn_paged || !e->nsteps || !e->args[0].batch) return;
     const tk_batch *batch = e->args[0].batch; /* keys visited by each token; keys read once per sequence */
+    const double window = r->attr.i[0] > 0 ? r->attr.i[0] : INFINITY;
     double visits = 0, keys = 0, d = (double)dim['d' - 'a'].n, g = (double)dim['g' - 'a'].n,
            rr = (double)dim['r' - 'a'].n;
     for (int q = 0; q < batch->seqs; q++) {
         double n = batch->start[q + 1] - batch->start[q], past = batch->past[q];
-        visits += n * past + n * (n + 1) / 2;
-        keys += past + n;
+        const double full =
+            TK_MAX(0, TK_MIN(n, past + n - window)); /* tokens with more keys than the window */
+        visits += (n - full) * past + (n - full) * (n - full + 1) / 2 + (full > 0 ? full * window : 0);
+        keys += TK_MIN(past + n, window + n - 1);
     }
     const tk_value *k = &p->values[r->arg[2]];
     *flops = 4 * g * rr * d * visits;
