@@ -25,7 +25,8 @@ extern "C" {
     X(E_IO, 8, "reading or writing failed")                                                                  \
     X(E_NETWORK, 9, "the network or the other side of it failed")                                            \
     X(E_CANCELLED, 10, "stopped on request")                                                                 \
-    X(E_INTERNAL, 11, "a defect in Tokamak")
+    X(E_INTERNAL, 11, "a defect in Tokamak")                                                                 \
+    X(E_DEVICE, 12, "a GPU is not there or failed")
 typedef enum tk_status {
 #define X(name, exit_code, meaning) TK_##name,
     TK_STATUS_LIST(X)
@@ -63,7 +64,7 @@ tk_sampling tk_sampling_defaults(void);
 typedef struct tk_model tk_model;
 typedef struct tk_model_options { /* zeroed: the defaults */
     const char *tokenizer;        /* a file or folder that replaces the model's own */
-    const char *device;           /* "cpu" */
+    const char *device;           /* "cpu" (the default), "cuda", "cuda:1" */
     const char *kv_type; /* numbers of the KV cache: "f32", "f16", "bf16", "q8_0"; default: f32 for a model of
                             f32 weights, else f16 */
     int32_t ctx;         /* tokens that a session can hold; 0: the model's own number, lowered to what fits

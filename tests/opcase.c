@@ -396,6 +396,43 @@ static double *read_operand(const guarded *g, const tensor *t, tk_dtype type) {
     return v;
 }
 
+/* ---- on a device ---- */
+
+tk_device *op_device;
+
+static void must(tk_status s) {
+    if (s != TK_OK) fail_msg("%s", tk_error());
+}
+
+static size_t guarded_size(const guarded *g) { return tk_align(g->bytes + 2 * GUARD, 64); }
+
+/* Calls fn with the n blocks g (some may be empty) copied to the device; *where[i] points into block i or is NULL. */
+static void call_there(tk_kernel *fn, tk_args *a, const guarded *g, void ***where, int n) {
+    tk_device *d = op_device;
+    void *there[TK_MAX_OPERANDS + 1] = { 0 };
+    for (int i = 0; i < n; i++) {
+        if (!g[i].all) continue;
+        for (int j = 0; j < i && !there[i]; j++)
+            if (g[j].all == g[i].all) there[i] = there[j];
+        if (!there[i]) {
+            must(d->take(d, guarded_size(&g[i]), &there[i]));
+            must(d->put(d, there[i], g[i].all, guarded_size(&g[i])));
+        }
+        if (*where[i]) *where[i] = (char *)there[i] + GUARD;
+    }
+    a->stream = d->stream;
+    must(d->put_batch(d, a->batch, &a->batch));
+    fn(a);
+    must(d->wait(d));
+    for (int i = 0; i < n; i++) {
+        bool again = false;
+        for (int j = 0; j < i; j++) again |= there[j] == there[i];
+        if (!there[i] || again) continue;
+        must(d->get(d, g[i].all, there[i], guarded_size(&g[i])));
+        d->give(d, there[i]);
+    }
+}
+
 typedef struct job {
     tk_kernel *fn;
     const tk_args *args;
@@ -450,7 +487,13 @@ void op_call_run(op_call *k, instance *in) {
         }
     }
     if (k->scratch) scratch = guarded_new(k->scratch(a.dim, nth)), a.scratch = scratch.data;
-    if (k->pool)
+    if (op_device) {
+        guarded all[TK_MAX_OPERANDS + 1];
+        void **where[TK_MAX_OPERANDS + 1];
+        for (int i = 0; i < count; i++) all[i] = g[i], where[i] = &a.p[i];
+        all[count] = scratch, where[count] = &a.scratch;
+        call_there(k->fn, &a, all, where, count + 1);
+    } else if (k->pool)
         tk_pool_run(k->pool, run_thread, &(job){ k->fn, &a });
     else
         k->fn(&a);
@@ -478,7 +521,7 @@ void op_call_free(op_call *k) {
 
 void instance_cache(instance *in, tk_kernel *put, tk_dtype cache, tk_dtype real) {
     tk_args a = { .attr = in->attr, .batch = &in->batch, .nth = 1 };
-    guarded g[3];
+    guarded g[5];
     memcpy(a.dim, in->dim, sizeof a.dim);
     a.dim['t' - 'a'].n = in->history[2].cols;
     for (int i = 0; i < 3; i++) {
@@ -487,15 +530,28 @@ void instance_cache(instance *in, tk_kernel *put, tk_dtype cache, tk_dtype real)
         write_operand(&g[i], &in->history[i], a.type[i]);
         a.p[i] = g[i].data;
     }
+    tensor *t[2] = { instance_find(in, "ck"), instance_find(in, "cv") };
     for (int i = 0; i < 2; i++) {
-        tensor *t = instance_find(in, i ? "cv" : "ck");
-        free(t->raw);
-        t->raw_bytes = bytes_of(t, cache, in->text);
-        t->raw = aligned_alloc(64, tk_align(t->raw_bytes, 64));
-        memset(t->raw, POISON, t->raw_bytes);
-        a.p[3 + i] = a.p[5 + i] = t->raw;
+        t[i]->raw_bytes = bytes_of(t[i], cache, in->text);
+        g[3 + i] = guarded_new(t[i]->raw_bytes);
+        a.p[3 + i] = a.p[5 + i] = g[3 + i].data;
         a.type[3 + i] = a.type[5 + i] = (uint8_t)cache;
     }
-    put(&a);
-    for (int i = 0; i < 3; i++) guarded_free(&g[i]);
+    if (op_device) {
+        guarded all[7] = { g[0], g[1], g[2], g[3], g[4], g[3], g[4] };
+        void **where[7];
+        for (int i = 0; i < 7; i++) where[i] = &a.p[i];
+        call_there(put, &a, all, where, 7);
+    } else {
+        put(&a);
+    }
+    for (int i = 0; i < 2; i++) {
+        free(t[i]->raw);
+        t[i]->raw = aligned_alloc(64, tk_align(t[i]->raw_bytes, 64));
+        memcpy(t[i]->raw, g[3 + i].data, t[i]->raw_bytes);
+    }
+    for (int i = 0; i < 5; i++) {
+        if (!guarded_intact(&g[i])) fail_msg("%s: the cache was written where it must not be", in->text);
+        guarded_free(&g[i]);
+    }
 }

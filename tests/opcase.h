@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "ops/ops.h"
+#include "ops/device.h"
 #include "ops/ref.h"
 
 /* ---- random numbers ---------------------------------------------------------------------------------- */
@@ -114,6 +114,8 @@ typedef struct op_call {
     void *bytes[TK_MAX_OPERANDS]; /* the outputs as written */
     size_t size[TK_MAX_OPERANDS];
 } op_call;
+/* While set, kernels run there: operands, guards included, are copied to it and back. */
+extern tk_device *op_device;
 void op_call_types(op_call *k, tk_dtype real); /* the same for all operands */
 /* Runs the kernel. Fails the test when a guard is broken, an input is changed or an operand has no format. */
 void op_call_run(op_call *k, instance *in);

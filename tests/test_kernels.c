@@ -16,6 +16,7 @@
 typedef const tk_kernel_row row;
 
 static tk_pool *pool;
+static tk_device *gpu; /* NULL: none here */
 static const char *filter = "";
 
 static bool is(const instance *in, const char *names) {
@@ -127,6 +128,7 @@ static void drop_raw(instance *in) {
 static op_call run_row(const trial *t, tk_pool *threads, unsigned skip) {
     op_call k = { .fn = t->fn, .adj = t->adj, .scratch = t->r->scratch, .pool = threads, .skip = skip };
     const signature *sig = &t->in->op->sig[t->adj];
+    op_device = t->r->needs & TK_ON_CUDA ? gpu : NULL;
     write_cache(t, true);
     k.bare = !strcmp(t->in->op->name, "kvput") && tk_formats[t->weight].block > 1;
     for (int i = 0; i < sig->nin + sig->nout; i++) {
@@ -136,6 +138,7 @@ static op_call run_row(const trial *t, tk_pool *threads, unsigned skip) {
                 pack_operand(&t->in->t[j], k.type[i]);
     }
     op_call_run(&k, t->in);
+    op_device = NULL;
     drop_raw(t->in);
     return k;
 }
@@ -414,7 +417,8 @@ static int weights_of(row *r, const op_case *c, tk_dtype out[TK_DTYPES]) {
 static void try_row(row *r) {
     const char *op = tk_op_info(r->op)->name;
     int done = 0;
-    if (r->needs & ~tk_cpu_features()) {
+    if (r->needs & TK_ON_CUDA && !gpu) return;
+    if (r->needs & ~(tk_cpu_features() | (gpu ? gpu->features : 0))) {
         print_message("skipped: %s %s needs what this CPU has not (%#x)\n", op, r->name, r->needs);
         return;
     }
@@ -486,7 +490,9 @@ int main(int argc, char **argv) {
     };
     if (argc > 1) filter = argv[1];
     if (tk_pool_new(&pool, 3, false) != TK_OK) return 1;
+    if (tk_device_open(&gpu, "cuda", false) != TK_OK) print_message("skipped: no CUDA device, for the rows of CUDA\n");
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    tk_device_close(gpu);
     tk_pool_free(pool);
     return failed;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole models through the engine: float32 logits against Hugging Face transformers (tests/data/hf, made by
  * tools/make_hf_models.py), on every tier of this machine; and promise 2, bitwise: a row alone, in a batch,
- * in chunks, on other thread counts and page sizes, and in the training form. */
+ * in chunks, on other thread counts and page sizes, and in the training form. Where there is a CUDA device, all of
+ * it again there (alone: build/bin/test_models cuda). */
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
@@ -28,6 +29,8 @@ typedef struct model {
 static void must(tk_status s, const char *what) {
     if (s != TK_OK) fail_msg("%s: %s", what, tk_error());
 }
+
+static const char *device; /* where the engines compute; NULL: the CPU */
 
 /* The float32 data of a two-dimensional .npy file of version 1 that numpy wrote. */
 static float *read_npy(const char *path, size_t count) {
@@ -80,6 +83,7 @@ static tk_engine *open_engine(const model *m, tk_engine_options o) {
     tk_engine *e;
     if (!o.picks) o.picks = m->n;
     if (!o.threads) o.threads = 1;
+    if (!o.reference) o.device = device;
     must(tk_engine_new(&e, m->file, &o), m->name);
     return e;
 }
@@ -127,7 +131,8 @@ static void judge(model *m) {
         { "best", TK_CPU_AVX512, 0, false },
     };
     for (size_t t = 0; t < TK_COUNT(tiers); t++) {
-        if (tiers[t].need & ~tk_cpu_features()) {
+        if (device && t != TK_COUNT(tiers) - 1) continue; /* it has one tier */
+        if (!device && tiers[t].need & ~tk_cpu_features()) {
             printf("skipped: tier %s: this CPU lacks it\n", tiers[t].tier);
             continue;
         }
@@ -140,8 +145,8 @@ static void judge(model *m) {
                 scale = fmax(scale, fabs(want)), diff = fmax(diff, isfinite(d) ? d : INFINITY);
             }
             if (!(diff <= 1e-4 * scale))
-                fail_msg("%s on %s: row %d is off by %g of its largest", m->name, tiers[t].tier, i,
-                         diff / scale);
+                fail_msg("%s on %s: row %d is off by %g of its largest", m->name,
+                         device ? device : tiers[t].tier, i, diff / scale);
         }
         free(got);
     }
@@ -213,7 +218,7 @@ static void one_truth(model *m) {
         o.threads = 1;
         for (int page = 16; page <= 256; page *= 4)
             o.page_size = page, same(m, o, 3, 2, alone, "other pages");
-        if (types[k] == TK_F32) {
+        if (types[k] == TK_F32 && !device) {
             float *train = training_logits(m);
             if (memcmp(train, alone, (size_t)m->n * (size_t)m->vocab * sizeof *train))
                 fail_msg("%s: the training form has other bits", m->name);
@@ -268,6 +273,43 @@ static void every_type(void **state) {
     }
 }
 
+/* On a device: every weight type against the references in float32, and the same bits in company. */
+static void every_type_there(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "gpt2"
+    };
+    static const tk_dtype types[] = { TK_F32, TK_Q8_0 };
+    for (size_t k = 0; k < TK_COUNT(names) * TK_COUNT(types); k++) {
+        model m = { .n = 12 };
+        char path[512];
+        tk_engine_options o = { .kv_set = true, .kv = types[k % TK_COUNT(types)] };
+        snprintf(m.name, sizeof m.name, "gguf-%s", names[k / TK_COUNT(types)]);
+        snprintf(path, sizeof path, "tests/data/models/%s.gguf", m.name);
+        must(tk_modelfile_open(&m.file, path, NULL), path);
+        const tk_config *c = tk_modelfile_config(m.file);
+        m.vocab = c->n_vocab, m.n = TK_MIN(m.n, c->n_ctx);
+        for (int i = 0; i < m.n; i++) m.tokens[i] = (5 * i + 3) % m.vocab;
+        if (c->head_dim % tk_formats[o.kv].block == 0) {
+            float *there = logits_of(&m, o, m.n, 0);
+            o.reference = true;
+            float *want = logits_of(&m, o, m.n, 0);
+            o.reference = false;
+            double scale = 0, off = 0;
+            for (int i = 0; i < m.n * m.vocab; i++)
+                scale = fmax(scale, fabs((double)want[i])),
+                off = fmax(off, fabs((double)want[i] - there[i]));
+            /* a cache of bytes may round a number that lies between two the other way */
+            if (!(off <= (o.kv == TK_F32 ? 1e-4 : 2e-2) * scale))
+                fail_msg("%s, cache %s: off by %g", m.name, tk_formats[o.kv].name, off / scale);
+            same(&m, o, 1, 7, there, "decoding in a batch of 8");
+            same(&m, o, 5, 2, there, "chunks of 5");
+            free(there), free(want);
+        }
+        tk_modelfile_free(m.file);
+    }
+}
+
 /* A text that does not fit is an error with both numbers, and nothing was computed. */
 static void long_text(model *m) {
     tk_engine *e = open_engine(m, (tk_engine_options){ .ctx = 8 });
@@ -294,12 +336,27 @@ static void limits_are_said(void **state) {
     each_model(long_text);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_transformers),
         cmocka_unit_test(bits_do_not_depend_on_company),
         cmocka_unit_test(every_type),
         cmocka_unit_test(limits_are_said),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest there[] = {
+        cmocka_unit_test(equals_transformers),
+        cmocka_unit_test(bits_do_not_depend_on_company),
+        cmocka_unit_test(every_type_there),
+        cmocka_unit_test(limits_are_said),
+    };
+    const bool only_there = argc > 1 && !strcmp(argv[1], "cuda");
+    int failed = only_there ? 0 : cmocka_run_group_tests(tests, NULL, NULL);
+    tk_device *gpu;
+    if (tk_device_open(&gpu, "cuda", false) != TK_OK) {
+        print_message("skipped: no CUDA device\n");
+        return failed;
+    }
+    tk_device_close(gpu);
+    device = "cuda";
+    return failed + cmocka_run_group_tests(there, NULL, NULL);
 }

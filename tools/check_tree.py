@@ -12,7 +12,8 @@ MAY = {
     "base": set(),
     "cpu": {"base"},
     "ops": {"base", "cpu"},
-    "core": {"base", "ops"},
+    "cuda": {"base", "ops"},
+    "core": {"base", "ops", "cuda"}, # cuda: only to open it, and by the names of kernels.def
     "comm": {"base", "ops", "core"},
     "text": {"base"},
     "hub": {"base"},

@@ -21,15 +21,12 @@ static tk_status open_plan(const cli_args *a, opened *o) {
     char *path;
     *o = (opened){ 0 };
     tk_engine_options e = { .plan_only = true,
+                            .device = cli_string(a, "--device"),
                             .ctx = cli_int(a, "--ctx"),
                             .threads = (int)cli_int(a, "--threads"),
                             .seqs = (int)cli_int(a, "--sequences"),
                             .chunk = (int)cli_int(a, "--chunk") };
-    const char *kv = cli_string(a, "--kv-type"), *device = cli_string(a, "--device");
-    if (device && strcmp(device, "cpu"))
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "device '%s' is not here\nthis build computes on the CPU only\nuse --device cpu",
-                       device);
+    const char *kv = cli_string(a, "--kv-type");
     if (kv && *kv && *kv != '(') e.kv = tk_format_by_name(kv), e.kv_set = true;
     TK_TRY(cli_model(a->pos[0], &path));
     tk_status s = tk_modelfile_open(&o->file, path, NULL);
@@ -75,6 +72,7 @@ tk_status cmd_plan(const cli_args *a) {
     const tk_engine_info *i = tk_engine_info_of(o.engine);
     const tk_program *p = tk_engine_program(o.engine);
     size_t peak_bytes, free_now = tk_mem_available(), all = i->weights + i->state + i->io + i->work;
+    if (p->device && p->device->room(p->device, &free_now) != TK_OK) free_now = 0;
     const tk_record *peak = peak_record(p, &peak_bytes);
     const char *peak_op = peak ? tk_op_info(peak->op)->name : "none";
     int layers = tk_modelfile_config(o.file)->n_layer;
@@ -100,7 +98,10 @@ tk_status cmd_plan(const cli_args *a) {
             cli_cell(&table, "%s", rows[k].what);
     }
     cli_cell(&table, "total"), cli_cell(&table, "%s", cli_bytes((double)all));
-    cli_cell(&table, "%s is free now", cli_bytes((double)free_now));
+    if (p->device && p->device->absent)
+        cli_cell(&table, "on %s", i->device);
+    else
+        cli_cell(&table, "%s is free now", cli_bytes((double)free_now));
     tk_status s;
     if (cli_flag(a, "--json")) {
         tk_buf_free(&table.cells);
@@ -121,14 +122,17 @@ tk_status cmd_plan(const cli_args *a) {
 /* ---- explain ----------------------------------------------------------------------------------------- */
 
 static const char *tier_of(unsigned needs) {
-    return needs & TK_CPU_AMX      ? "amx"
+    return needs & TK_CUDA_SM90    ? "Hopper"
+           : needs & TK_ON_CUDA    ? "any GPU"
+           : needs & TK_CPU_AMX    ? "amx"
            : needs & TK_CPU_AVX512 ? "avx512"
            : needs & TK_CPU_AVX2   ? "avx2"
                                    : "plain C";
 }
 
 /* Why this kernel: the tier that serves it, and the better rows that the CPU or the types rule out. */
-static void reason(const tk_record *r, char *out, size_t cap) {
+static void reason(const tk_program *p, const tk_record *r, char *out, size_t cap) {
+    unsigned have = p->device ? p->device->features : tk_cpu_features();
     if (tk_op_info(r->op)->flags & TK_COMM) {
         snprintf(out, cap, "between ranks");
         return;
@@ -140,7 +144,8 @@ static void reason(const tk_record *r, char *out, size_t cap) {
     const tk_kernel_row *row = &tk_kernels[r->kernel];
     for (int k = tk_nkernels - 1; k > r->kernel; k--)
         if (tk_kernels[k].op == r->op && tk_kernels[k].weight == row->weight &&
-            tk_kernels[k].act == row->act && (tk_kernels[k].needs & ~tk_cpu_features())) {
+            tk_kernels[k].act == row->act && !((tk_kernels[k].needs ^ have) & TK_ON_CUDA) &&
+            (tk_kernels[k].needs & ~have)) {
             snprintf(out, cap, "%s; %s would need %s", tier_of(row->needs), tk_kernels[k].name,
                      tier_of(tk_kernels[k].needs));
             return;
@@ -197,7 +202,7 @@ tk_status cmd_explain(const cli_args *a) {
             if (alike(p, r, &p->records[k])) times++, first = k;
         if (first != i) continue; /* told at its first record */
         char why[160], types[400] = "";
-        reason(r, why, sizeof why);
+        reason(p, r, why, sizeof why);
         types_of(p, r, types, sizeof types);
         const char *kernel = r->kernel >= 0 ? tk_kernels[r->kernel].fn_name[r->adj] : "-";
         cli_cell(&table, "%s", phases[r->phase]), cli_cell(&table, "%d", times),

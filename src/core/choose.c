@@ -30,7 +30,7 @@ static bool is_activation(const tk_value *v) { return v->kind == TK_ACTIVATION &
 /* The last row of `op` that turns `from` into `to`, or -1. */
 static int conversion_row(const choice *c, int op, tk_dtype from, tk_dtype to) {
     for (int k = tk_nkernels - 1; k >= 0; k--)
-        if (tk_kernels[k].op == op && !(tk_kernels[k].needs & ~c->cpu) && tk_kernels[k].act == from &&
+        if (tk_kernels[k].op == op && tk__able(tk_kernels[k].needs, c->cpu) && tk_kernels[k].act == from &&
             tk_kernels[k].out == to)
             return k;
     return -1;
@@ -39,7 +39,7 @@ static int conversion_row(const choice *c, int op, tk_dtype from, tk_dtype to) {
 /* Does the row serve the record, with conversions inserted when `convert`? */
 static bool fits(const choice *c, const tk_record *r, const tk_kernel_row *row, bool convert) {
     const tk_program *p = c->p;
-    if (row->op != r->op || (row->needs & ~c->cpu) || !tk_row_kernel(row, r->adj)) return false;
+    if (row->op != r->op || !tk__able(row->needs, c->cpu) || !tk_row_kernel(row, r->adj)) return false;
     int w = weight_operand(p, r);
     for (int i = 0; i < r->nin; i++) {
         const tk_value *v = &p->values[r->arg[i]];
@@ -114,7 +114,7 @@ tk_status tk_choose(tk_program *p, unsigned cpu, bool reference) {
             return TK_FAIL(TK_E_INTERNAL, "the program is wrong: a double program needs float weights");
     if (reference || p->real == TK_F64) return TK_OK; /* kernel is -1 everywhere already */
     choice c = {
-        .p = p, .cpu = cpu, .nvalues = p->nvalues, .packed = malloc(sizeof(tk_id) * (size_t)p->nvalues)
+        .p = p, .cpu = p->device ? p->device->features : cpu, .nvalues = p->nvalues, .packed = malloc(sizeof(tk_id) * (size_t)p->nvalues)
     };
     if (!c.packed) return TK_FAIL(TK_E_NOMEM, "out of memory");
     for (int i = 0; i < p->nvalues; i++) c.packed[i] = -1;

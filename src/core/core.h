@@ -8,7 +8,7 @@
 #ifndef TK_CORE_H
 #define TK_CORE_H
 #include "base/base.h"
-#include "ops/ops.h"
+#include "ops/device.h"
 
 #define TK_AXES 4 /* mesh axes: a value is cut, whole or partial along each */
 #define TK_MAX_DIMS 6
@@ -132,6 +132,7 @@ typedef struct tk_program {
     tk_counts counts;
     size_t arena_bytes[TK_ARENAS], live_bound; /* by plan; WORK includes SAVED */
     int plan_threads;
+    tk_device *device; /* where it runs; set before tk_choose; NULL: the CPU */
 } tk_program;
 
 void tk_prog_init(tk_program *p, tk_dtype real);
@@ -181,7 +182,8 @@ tk_status tk_update(tk_program *p);
 /* Cuts everything for the mesh and inserts the collectives. zero_axis: the mesh axis that also cuts optimizer
  * state (ZeRO-1), or -1. */
 tk_status tk_shard(tk_program *p, const tk_mesh *mesh, int zero_axis);
-/* Picks kernels for the CPU features in `cpu`; inserts pack and quant. reference: no kernels at all. */
+/* Picks kernels for the features in `cpu` (of the program's device instead, where it has one); inserts pack and
+ * quant. reference: no kernels at all. */
 tk_status tk_choose(tk_program *p, unsigned cpu, bool reference);
 enum { TK_HOIST_MERGE = 1, TK_HOIST_PHASE = 2, TK_HOIST_ALL = 3 };
 tk_status tk_hoist(tk_program *p, int what);
@@ -206,6 +208,14 @@ typedef struct tk_kernel_row {
 } tk_kernel_row;
 extern const tk_kernel_row tk_kernels[];
 extern const int tk_nkernels;
+/* Opens "cuda" or "cuda:1" (a program and its executor borrow it); NULL for "cpu". plan: a machine without such
+ * a device will do, nothing is run. */
+tk_status tk_device_open(tk_device **out, const char *name, bool plan);
+void tk_device_close(tk_device *d);
+/* May a row with these needs run where there are these features? Devices run their own rows only. */
+static inline bool tk__able(unsigned needs, unsigned have) {
+    return !(needs & ~have) && !((needs ^ have) & TK_ON_CUDA);
+}
 /* The row that serves r as it is on a CPU with these features, or -1 */
 int tk__row_for(const tk_program *p, const tk_record *r, unsigned cpu);
 tk_kernel *tk_row_kernel(const tk_kernel_row *row, int adj); /* NULL where the row says NONE */
@@ -227,7 +237,12 @@ tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm
 void tk_exec_free(tk_exec *e);
 /* Points a weight at memory that somebody else owns (a mapped file) instead of the arena. Before LOAD. */
 void tk_exec_point(tk_exec *e, tk_id id, const void *data);
-void *tk_exec_data(tk_exec *e, tk_id id); /* address of a value */
+/* Address of a value. On a device: of an input or output, the host's copy, which runs bring up to date; of
+ * anything else, an address there. */
+void *tk_exec_data(tk_exec *e, tk_id id);
+/* To write a weight or constant: where to (NULL: out of memory), and that it is done. At most one at a time. */
+void *tk_exec_open(tk_exec *e, tk_id id);
+tk_status tk_exec_close(tk_exec *e, tk_id id);
 void tk_exec_drop(tk_exec *e,
                   tk_id id); /* gives a value's memory back to the system: nobody reads it again */
 /* Sets the number of tokens (letter t) and of picked rows (letter o) of the next runs: at most the planned
@@ -235,6 +250,8 @@ void tk_exec_drop(tk_exec *e,
 void tk_exec_size(tk_exec *e, char letter, int64_t n);
 void tk_exec_batch(tk_exec *e, const tk_batch *b);
 void tk_exec_run(tk_exec *e, int phase);
+/* How the runs so far went: only devices fail. Sticky. */
+tk_status tk_exec_check(const tk_exec *e);
 /* Runs one phase with a callback after each record (profiling, progress, releasing packed originals). */
 typedef void tk_exec_hook(void *arg, const tk_record *r, double seconds);
 void tk_exec_run_hook(tk_exec *e, int phase, tk_exec_hook *hook, void *arg);

@@ -2,7 +2,8 @@
 /* bind and run. Bind writes every address and size once, into one block of arguments per thread; a step is
  * then a walk over function pointers. All threads walk together; they meet only where a step touches memory
  * that a step since the last meeting wrote (or writes what one reads), which is worked out here from
- * addresses. */
+ * addresses. On a device the arenas lie there, one thread puts the steps behind each other, and the inputs and
+ * outputs have a copy on the host. */
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -27,8 +28,12 @@ struct tk_exec {
     const tk_program *p;
     tk_pool *pool;
     tk_comm *comm;
+    tk_device *device; /* NULL: the CPU */
     int threads;
     bool null;
+    tk_status status; /* of the device */
+    char *io, *open;  /* on a device: the host's copy of arena IO, and of the value being written */
+    const tk_batch *batch;
     char *arena[TK_ARENAS];
     size_t mapped[TK_ARENAS];
     const void **outside; /* by value: memory of somebody else, or NULL */
@@ -103,7 +108,25 @@ static void *address(const tk_exec *e, tk_id id) {
     return e->arena[arena] ? e->arena[arena] + v->offset : NULL;
 }
 
+/* Arenas of a device, and the host's copy of IO. */
+static tk_status take_arenas(tk_exec *e) {
+    const size_t *n = e->p->arena_bytes;
+    size_t room, all = n[TK_A_WEIGHTS] + n[TK_A_STATE] + n[TK_A_IO] + n[TK_A_WORK];
+    if (e->null) return TK_OK;
+    TK_TRY(e->device->room(e->device, &room));
+    if (all > room)
+        return TK_FAIL(TK_E_NOMEM,
+                       "%s has not enough memory\nthe plan takes %zu MB (weights %zu, state %zu, io %zu, work "
+                       "%zu), %zu MB are free\nlower --ctx, or use a smaller model",
+                       e->device->name, all >> 20, n[TK_A_WEIGHTS] >> 20, n[TK_A_STATE] >> 20,
+                       n[TK_A_IO] >> 20, n[TK_A_WORK] >> 20, room >> 20);
+    for (int a = 0; a < TK_ARENAS; a++)
+        if (n[a] && a != TK_A_SAVED) TK_TRY(e->device->take(e->device, n[a], (void **)&e->arena[a]));
+    return n[TK_A_IO] ? e->device->take_host(e->device, n[TK_A_IO], (void **)&e->io) : TK_OK;
+}
+
 static tk_status map_arenas(tk_exec *e) {
+    if (e->device) return take_arenas(e);
     for (int a = 0; a < TK_ARENAS; a++) {
         size_t n = e->p->arena_bytes[a];
         if (!n || a == TK_A_SAVED || e->null) continue;
@@ -157,6 +180,12 @@ static tk_status bind_step(tk_exec *e, int at, int record) {
     bool comm = (tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice || r->op == TK_OP_once;
     step *s = &e->steps[at];
     *s = (step){ .record = record, .alone = r->kernel < 0 };
+    if (e->device && r->kernel < 0)
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "%s has no kernel for %s of %s\nno row of the kernel table serves it there\nuse "
+                       "--device cpu",
+                       e->device->name, tk_op_info(r->op)->name,
+                       tk_formats[p->values[r->arg[r->nin > 1 ? 1 : 0]].dtype].name);
     if (!comm) {
         s->fn = r->kernel >= 0 ? tk_row_kernel(&tk_kernels[r->kernel], r->adj)
                                : tk_ref_kernel(r->op, r->adj, p->real);
@@ -165,7 +194,7 @@ static tk_status bind_step(tk_exec *e, int at, int record) {
                            "no kernel for %s\nneither a row of the kernel table nor a reference serves it",
                            tk_op_info(r->op)->name);
     }
-    tk_args a = { .attr = r->attr };
+    tk_args a = { .attr = r->attr, .stream = e->device ? e->device->stream : NULL };
     tk__record_dims(p, r, e->comm ? e->comm->rank : NULL, a.dim);
     find_varying(e, r, a.dim, s);
     for (int i = 0; i < r->nin + r->nout; i++) {
@@ -212,7 +241,8 @@ tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm
     *e = (tk_exec){ .p = p,
                     .pool = pool,
                     .comm = comm,
-                    .threads = tk_pool_threads(pool),
+                    .device = p->device,
+                    .threads = p->device ? 1 : tk_pool_threads(pool),
                     .null = null,
                     .nsteps = p->nrecords };
     e->steps = calloc((size_t)p->nrecords + 1, sizeof *e->steps);
@@ -241,17 +271,58 @@ tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm
 void tk_exec_free(tk_exec *e) {
     if (!e) return;
     for (int a = 0; a < TK_ARENAS; a++)
-        if (e->arena[a]) munmap(e->arena[a], e->mapped[a]);
+        if (e->arena[a] && e->device)
+            e->device->give(e->device, e->arena[a]);
+        else if (e->arena[a])
+            munmap(e->arena[a], e->mapped[a]);
+    if (e->io) e->device->give_host(e->device, e->io);
+    free(e->open);
     free(e->steps), free(e->args), free(e->outside), free(e->seen), free(e);
 }
 
-void tk_exec_point(tk_exec *e, tk_id id, const void *data) {
-    e->outside[e->p->values[id].store] = data, e->bound = false;
+static void note_failure(tk_exec *e, tk_status s) {
+    if (e->status == TK_OK) e->status = s;
 }
 
-void *tk_exec_data(tk_exec *e, tk_id id) { return id < 0 ? NULL : address(e, id); }
+void tk_exec_point(tk_exec *e, tk_id id, const void *data) {
+    if (!e->device) {
+        e->outside[e->p->values[id].store] = data, e->bound = false;
+        return;
+    }
+    const tk_value *v = &e->p->values[id];
+    int64_t rows, cols;
+    size_t bytes; /* without the plan's rounding up: nobody may read behind a mapped file */
+    tk__value_rows(e->p, v, &rows, &cols);
+    if (tk_format_size((tk_dtype)v->dtype, rows, cols, &bytes))
+        note_failure(e, e->device->put(e->device, address(e, id), data, bytes));
+}
+
+/* Where the host has a value of a device, or NULL */
+static char *host_copy(const tk_exec *e, tk_id id) {
+    const tk_value *v = &e->p->values[e->p->values[id].store];
+    return e->io && v->arena == TK_A_IO ? e->io + v->offset : NULL;
+}
+
+void *tk_exec_data(tk_exec *e, tk_id id) {
+    char *host = id < 0 ? NULL : host_copy(e, id);
+    return host || id < 0 ? host : address(e, id);
+}
+
+void *tk_exec_open(tk_exec *e, tk_id id) {
+    if (!e->device || host_copy(e, id)) return tk_exec_data(e, id);
+    return e->open = calloc(1, e->p->values[id].bytes);
+}
+
+tk_status tk_exec_close(tk_exec *e, tk_id id) {
+    if (!e->open) return TK_OK;
+    tk_status s = e->device->put(e->device, address(e, id), e->open, e->p->values[id].bytes);
+    free(e->open);
+    e->open = NULL;
+    return s;
+}
 
 void tk_exec_drop(tk_exec *e, tk_id id) {
+    if (e->device) return;
     const uintptr_t page = 4096;
     uintptr_t a = (uintptr_t)address(e, id), b = a + e->p->values[e->p->values[id].store].bytes;
     a = (a + page - 1) & ~(page - 1), b &= ~(page - 1);
@@ -265,6 +336,8 @@ void tk_exec_size(tk_exec *e, char letter, int64_t n) {
 }
 
 void tk_exec_batch(tk_exec *e, const tk_batch *b) {
+    e->batch = b;
+    if (e->device) return; /* copied when a run begins */
     for (size_t i = 0; i < (size_t)e->threads * (size_t)e->nsteps; i++) e->args[i].batch = b;
 }
 
@@ -343,14 +416,64 @@ static void run_range(tk_exec *e, int from, int to) {
     tk_pool_run(e->pool, run_steps, &j);
 }
 
-void tk_exec_run(tk_exec *e, int phase) { run_range(e, e->first[phase], e->first[phase + 1]); }
+/* Before the steps of a run: what the host wrote goes to the device. Inputs are one stretch of IO. */
+static tk_status send_inputs(tk_exec *e) {
+    const tk_program *p = e->p;
+    size_t from = SIZE_MAX, to = 0;
+    for (int i = 0; i < p->nvalues; i++) {
+        const tk_value *v = &p->values[i];
+        if (v->kind != TK_INPUT || v->store != i || !v->bytes) continue;
+        from = TK_MIN(from, v->offset), to = TK_MAX(to, v->offset + v->bytes);
+    }
+    if (from < to) TK_TRY(e->device->put(e->device, e->arena[TK_A_IO] + from, e->io + from, to - from));
+    if (!e->batch) return TK_OK;
+    const tk_batch *there;
+    TK_TRY(e->device->put_batch(e->device, e->batch, &there));
+    for (int i = 0; i < e->nsteps; i++) e->args[i].batch = there;
+    return TK_OK;
+}
+
+/* After them: outputs come back, as much of each as the sizes set now say. */
+static tk_status fetch_outputs(tk_exec *e) {
+    const tk_program *p = e->p;
+    for (int i = 0; i < p->nvalues; i++) {
+        const tk_value *v = &p->values[i];
+        size_t n = v->bytes;
+        if (!v->output || v->store != i) continue;
+        for (const char *l = "to"; *l; l++)
+            if (v->dim[0] == *l) n = n / (size_t)p->size[(int)*l] * (size_t)e->size[(int)*l];
+        if (n) TK_TRY(e->device->get(e->device, e->io + v->offset, e->arena[TK_A_IO] + v->offset, n));
+    }
+    return e->device->wait(e->device);
+}
+
+static bool begin_run(tk_exec *e, int phase) {
+    if (e->device && !e->null && phase >= TK_P_FORWARD && e->status == TK_OK)
+        note_failure(e, send_inputs(e));
+    return e->status == TK_OK;
+}
+
+static void end_run(tk_exec *e) {
+    if (e->device && !e->null && e->status == TK_OK) note_failure(e, fetch_outputs(e));
+}
+
+void tk_exec_run(tk_exec *e, int phase) {
+    if (!begin_run(e, phase)) return;
+    run_range(e, e->first[phase], e->first[phase + 1]);
+    end_run(e);
+}
+
+tk_status tk_exec_check(const tk_exec *e) { return e->status; }
 
 void tk_exec_run_hook(tk_exec *e, int phase, tk_exec_hook *hook, void *arg) {
+    if (!begin_run(e, phase)) return;
     for (int i = e->first[phase]; i < e->first[phase + 1]; i++) {
         double t = tk_now();
         run_range(e, i, i + 1);
+        if (e->device && !e->null) note_failure(e, e->device->wait(e->device));
         hook(arg, &e->p->records[e->steps[i].record], tk_now() - t);
     }
+    end_run(e);
 }
 
 /* ---- cost -------------------------------------------------------------------------------------------- */
@@ -377,8 +500,8 @@ void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *b
         if (v->kind == TK_STATEFUL && info->flags & TK_STATE) b = 0; /* kvput writes the step's rows only */
         *bytes += r->op == TK_OP_attn_paged && v->kind == TK_STATEFUL ? 0 : b;
     }
-    if (r->op != TK_OP_attn_paged || !e->nsteps || !e->args[0].batch) return;
-    const tk_batch *batch = e->args[0].batch; /* keys visited by each token; keys read once per sequence */
+    if (r->op != TK_OP_attn_paged || !e->batch) return;
+    const tk_batch *batch = e->batch; /* keys visited by each token; keys read once per sequence */
     const double window = r->attr.i[0] > 0 ? r->attr.i[0] : INFINITY;
     double visits = 0, keys = 0, d = (double)dim['d' - 'a'].n, g = (double)dim['g' - 'a'].n,
            rr = (double)dim['r' - 'a'].n;

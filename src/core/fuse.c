@@ -166,7 +166,7 @@ static bool try_window(fuse *f, const window *w, int last) {
 tk_status tk_fuse(tk_program *p, unsigned cpu) {
     TK_TRY(tk_prog_check(p));
     fuse f = { .p = p,
-               .cpu = cpu,
+               .cpu = p->device ? p->device->features : cpu,
                .maker = malloc(sizeof(int) * (size_t)p->nvalues),
                .readers = calloc((size_t)p->nvalues, sizeof(int)),
                .gone = calloc((size_t)p->nrecords + 1, sizeof(bool)) };

@@ -18,6 +18,7 @@ struct tk_engine {
     tk_engine_info info;
     tk_program p;
     tk_pool *pool;
+    tk_device *device; /* NULL: the CPU */
     tk_exec *exec;
     tk_id tokens, positions, slots, picks, logits;
     tk_batch batch;
@@ -58,7 +59,8 @@ static tk_status settle_options(tk_engine *e, const tk_engine_options *o) {
         return TK_FAIL(TK_E_USAGE, "an engine option is out of range\nthreads, ctx, seqs, chunk, picks must "
                                    "not be negative, page sizes are multiples of 16");
     TK_TRY(choose_kv(o, e->file, &i->kv));
-    i->threads = o->threads ? o->threads : tk_cpu_count();
+    i->threads = e->device ? 1 : o->threads ? o->threads : tk_cpu_count();
+    i->device = e->device ? e->device->label : "cpu";
     i->seqs = o->seqs ? o->seqs : 1;
     i->page_size = o->page_size ? o->page_size : 64;
     i->ctx = o->ctx ? o->ctx : c->n_ctx;
@@ -66,7 +68,9 @@ static tk_status settle_options(tk_engine *e, const tk_engine_options *o) {
         return TK_FAIL(TK_E_LIMIT,
                        "a context of %lld tokens is too long\nthe model was made for %d\nlower --ctx",
                        (long long)i->ctx, c->n_ctx);
-    size_t each = kv_bytes_per_token(c, i->kv) * (size_t)i->seqs, room = tk_mem_available() / 2;
+    size_t each = kv_bytes_per_token(c, i->kv) * (size_t)i->seqs, room = tk_mem_available();
+    if (e->device) TK_TRY(e->device->room(e->device, &room));
+    room /= 2;
     if (!o->ctx && !o->plan_only && each && (size_t)i->ctx > room / each) {
         i->ctx = TK_MAX((int64_t)(room / each), 64);
         i->ctx_lowered = true;
@@ -117,23 +121,33 @@ static tk_status mark_mapped(tk_engine *e) {
         int64_t rows, cols;
         if (value->kind != TK_WEIGHT) continue;
         TK_TRY(view_of(e, &e->p.names[n], &v, &rows, &cols));
-        value->mapped = in_place(&v, (tk_dtype)value->dtype, rows, cols);
+        value->mapped = !e->device && in_place(&v, (tk_dtype)value->dtype, rows, cols);
     }
     return TK_OK;
 }
 
 /* Row by row through float32: transposed tensors, and vectors of other types. */
-static tk_status convert_weight(tk_engine *e, const tk_weight_view *v, const tk_value *value, void *to) {
-    int64_t rows, cols;
-    tk__value_rows(&e->p, value, &rows, &cols);
+static tk_status convert_weight(tk_engine *e, const tk_weight_view *v, tk_id id) {
+    const tk_value *value = &e->p.values[id];
     float *row = malloc((size_t)v->cols * sizeof *row);
-    if (!row) return TK_FAIL(TK_E_NOMEM, "out of memory");
+    char *to = tk_exec_open(e->exec, id);
+    if (!row || !to) {
+        free(row);
+        return TK_FAIL(TK_E_NOMEM, "out of memory");
+    }
     for (int64_t r = 0; r < v->rows; r++) {
         tk_weight_view_row(v, r, row);
         tk_formats[value->dtype].pack(to, row, v->rows, v->cols, r);
     }
     free(row);
-    return TK_OK;
+    return tk_exec_close(e->exec, id);
+}
+
+static tk_status fill_constant(tk_engine *e, tk_id id) {
+    float factor, *to = tk_exec_open(e->exec, id);
+    if (!to) return TK_FAIL(TK_E_NOMEM, "out of memory");
+    tk_rope_freqs(&tk_modelfile_config(e->file)->rope, to, &factor);
+    return tk_exec_close(e->exec, id);
 }
 
 static tk_status fill_weights(tk_engine *e) {
@@ -142,18 +156,15 @@ static tk_status fill_weights(tk_engine *e) {
         const tk_value *value = &e->p.values[name->id];
         tk_weight_view v;
         int64_t rows, cols;
-        if (value->kind == TK_CONST) {
-            float factor;
-            tk_rope_freqs(&tk_modelfile_config(e->file)->rope, tk_exec_data(e->exec, name->id), &factor);
-        }
+        if (value->kind == TK_CONST) TK_TRY(fill_constant(e, name->id));
         if (value->kind != TK_WEIGHT) continue;
         TK_TRY(view_of(e, name, &v, &rows, &cols));
-        if (value->mapped)
+        if (in_place(&v, (tk_dtype)value->dtype, rows, cols))
             tk_exec_point(e->exec, name->id, v.data);
         else
-            TK_TRY(convert_weight(e, &v, value, tk_exec_data(e->exec, name->id)));
+            TK_TRY(convert_weight(e, &v, name->id));
     }
-    return TK_OK;
+    return tk_exec_check(e->exec);
 }
 
 /* Does anything but the load phase read a value? */
@@ -199,6 +210,7 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
     static const tk_mesh alone = { .axes = 0 };
     unsigned cpu = tk_cpu_features() & ~o->cpu_mask;
     tk_prog_init(&e->p, TK_F32);
+    e->p.device = e->device;
     TK_TRY(tk_build_program(&e->p, &b));
     TK_TRY(tk_shard(&e->p, &alone, -1));
     TK_TRY(tk_choose(&e->p, cpu, o->reference));
@@ -240,6 +252,7 @@ static void note_memory(tk_engine *e) {
 
 static tk_status engine_open(tk_engine *e, const tk_engine_options *o) {
     double began = tk_now();
+    TK_TRY(tk_device_open(&e->device, o->device, o->plan_only));
     TK_TRY(settle_options(e, o));
     TK_TRY(build_program(e, o));
     note_memory(e);
@@ -251,7 +264,7 @@ static tk_status engine_open(tk_engine *e, const tk_engine_options *o) {
     tk_exec_batch(e->exec, &e->batch);
     tk_exec_run_hook(e->exec, TK_P_LOAD, release_original, e);
     e->info.load_s = tk_now() - began;
-    return TK_OK;
+    return tk_exec_check(e->exec);
 }
 
 tk_status tk_engine_new(tk_engine **out, const tk_modelfile *f, const tk_engine_options *options) {
@@ -277,6 +290,7 @@ void tk_engine_free(tk_engine *e) {
     tk_exec_free(e->exec);
     tk_prog_free(&e->p);
     tk_pool_free(e->pool);
+    tk_device_close(e->device);
     free(e->seqs), free(e->start), free(e->past), free(e->table), free(e->pages), free(e->free_pages),
         free(e);
 }
@@ -380,6 +394,7 @@ tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, co
     tk_exec_size(e->exec, 't', tokens);
     tk_exec_size(e->exec, 'o', wanted);
     tk_exec_run(e->exec, TK_P_FORWARD);
+    TK_TRY(tk_exec_check(e->exec));
     if (logits) *logits = tk_exec_data(e->exec, e->logits);
     return TK_OK;
 }

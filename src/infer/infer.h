@@ -64,6 +64,7 @@ int tk_stop_found(const tk_stop *s);
 typedef struct tk_engine tk_engine;
 
 typedef struct tk_engine_options { /* all zero is a good default */
+    const char *device;            /* "cpu", "cuda", "cuda:1"; NULL: cpu */
     int threads;                   /* 0: one per CPU */
     int64_t ctx;    /* positions of each sequence; 0: the model's, lowered to what fits free memory */
     int seqs;       /* sequences at a time; 0: 1 */
@@ -82,6 +83,7 @@ void tk_engine_free(tk_engine *e);
 
 /* What came of the options, and what it takes. Bytes. */
 typedef struct tk_engine_info {
+    const char *device; /* in words: "cpu", "NVIDIA H200" */
     int threads, seqs, chunk, picks, page_size;
     int64_t ctx;
     tk_dtype kv;

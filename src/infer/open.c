@@ -6,12 +6,6 @@
 #include "infer/infer.h"
 
 static tk_status parse_options(const tk_model_options *o, tk_engine_options *e) {
-    const char *device = o->device ? o->device : "cpu";
-    if (strcmp(device, "cpu") != 0)
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "device '%s' is not here\nthis build computes on the CPU only\n"
-                       "use --device cpu",
-                       device);
     if (o->kv_type) {
         static const tk_dtype types[] = { TK_F32, TK_F16, TK_BF16, TK_Q8_0 };
         for (size_t i = 0; i < TK_COUNT(types); i++)
@@ -27,7 +21,7 @@ static tk_status parse_options(const tk_model_options *o, tk_engine_options *e) 
                        "a number of the model's options is negative\nctx %d, threads %d, sessions %d\n"
                        "give 0 for the default",
                        (int)o->ctx, (int)o->threads, (int)o->sessions);
-    e->ctx = o->ctx, e->threads = o->threads, e->seqs = o->sessions;
+    e->device = o->device, e->ctx = o->ctx, e->threads = o->threads, e->seqs = o->sessions;
     return TK_OK;
 }
 

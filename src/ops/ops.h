@@ -44,6 +44,7 @@ typedef struct tk_args {
     const tk_batch *batch;
     void *scratch; /* 64-byte aligned, shared by the threads, as large as the row's scratch function says */
     tk_pool *pool; /* for tk_pool_sync inside a kernel; NULL when alone */
+    void *stream;  /* of the device that the operands lie on (ops/device.h); NULL on the CPU */
     int ith, nth;
 } tk_args;
 typedef void tk_kernel(const tk_args *a);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kvput and attn_paged, the portable form. A block is one token and up to HEADS query heads of one KV head. It visits
+ * keys from key 0 of the sequence in blocks of TK_KEY_BLOCK, rescaling its sums once a block, so the order of every
+ * sum is a function of the token's position alone. The cache lies as ops.h says; a Q8_0 cache has plain rows of the
+ * format, keys and values alike. */
+#include "cuda/kernel.cuh"
+
+namespace tk {
+
+enum { Q8 = 32, Q8_BYTES = 34 };
+
+/* ---- writing ---- */
+
+/* Where number d of a key lies in a group of 16; row = (page g + head) S + offset in the page */
+__device__ inline int64_t key_place(int64_t row, int64_t d, int64_t width) {
+    return row / 16 * 16 * width + d * 16 + row % 16;
+}
+
+/* 32 numbers -> scale and bytes, as the CPU's kernels do it; an infinity or NaN makes the scale NaN. */
+__device__ inline void quantize(uint8_t *block, const float *x) {
+    float top = 0, poison = 0;
+    for (int i = 0; i < Q8; i++) top = fmaxf(top, fabsf(x[i])), poison += x[i] * 0;
+    const float inverse = top > 1e-30f ? 127 / top : 0;
+    *(uint16_t *)block = to_f16(top / 127 + poison);
+    for (int i = 0; i < Q8; i++) block[2 + i] = (uint8_t)(int8_t)__float2int_rn(fminf(127, fmaxf(-127, x[i] * inverse)));
+}
+
+template <int T>
+__global__ void put_rows(void *ck, void *cv, const float *k, const float *v, const int32_t *slot, int64_t heads,
+                         int64_t width, int64_t size) {
+    const int64_t s = slot[blockIdx.x];
+    if (s < 0) return;
+    k += blockIdx.x * heads * width, v += blockIdx.x * heads * width;
+    const int each = T == TK_Q8_0 ? Q8 : 1;
+    for (int64_t i = threadIdx.x; i < heads * width / each; i += blockDim.x) {
+        const int64_t g = i * each / width, d = i * each % width, row = (s / size * heads + g) * size + s % size;
+        if (T == TK_Q8_0) {
+            quantize((uint8_t *)ck + (row * width + d) / Q8 * Q8_BYTES, k + g * width + d);
+            quantize((uint8_t *)cv + (row * width + d) / Q8 * Q8_BYTES, v + g * width + d);
+        } else {
+            store_number<T>(ck, key_place(row, d, width), k[i]);
+            store_number<T>(cv, row * width + d, v[i]);
+        }
+    }
+}
+
+/* ---- reading ---- */
+
+template <int T> __device__ inline float key_at(const void *ck, int64_t row, int64_t d, int64_t width) {
+    if (T != TK_Q8_0) return load_number<T>(ck, key_place(row, d, width));
+    const uint8_t *b = (const uint8_t *)ck + (row * width + d) / Q8 * Q8_BYTES;
+    return from_f16(*(const uint16_t *)b) * (float)(int8_t)b[2 + d % Q8];
+}
+template <int T> __device__ inline float value_at(const void *cv, int64_t row, int64_t d, int64_t width) {
+    return T == TK_Q8_0 ? key_at<T>(cv, row, d, width) : load_number<T>(cv, row * width + d);
+}
+
+enum { HEADS = 8, ATTN_THREADS = 128, HALF_HEADS = HEADS / 2, MAX_WIDTH = 512 };
+
+struct attn_job {
+    float *o;
+    const float *q;
+    const void *ck, *cv;
+    const tk_batch *batch;
+    int64_t groups, shared, width, size;
+    float scale;
+};
+
+/* The sequence of a packed token, or -1 for padding */
+__device__ inline int sequence_of(const tk_batch *b, int64_t t) {
+    int low = 0, high = b->seqs;
+    if (t >= b->start[high]) return -1;
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (b->start[middle] <= t)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Scores of the block's keys with the first `heads` queries: a thread has one key and every second head. */
+template <int T>
+__device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q, const attn_job &j, int64_t row,
+                                   int heads, bool seen) {
+    const int key = threadIdx.x % TK_KEY_BLOCK, half = threadIdx.x / TK_KEY_BLOCK;
+    float sum[HALF_HEADS] = { 0 };
+    for (int64_t d = 0; seen && d < j.width; d++) {
+        const float k = key_at<T>(j.ck, row, d, j.width);
+#pragma unroll
+        for (int i = 0; i < HALF_HEADS; i++) sum[i] = fmaf(q[(half + 2 * i) * j.width + d], k, sum[i]);
+    }
+    for (int i = 0; i < HALF_HEADS; i++)
+        if (half + 2 * i < heads) score[half + 2 * i][key] = seen ? sum[i] * j.scale : -INFINITY;
+}
+
+/* Scores become weights relative to the largest score so far; a warp has every fourth head. */
+__device__ inline void weigh_block(float (*score)[TK_KEY_BLOCK], float *most, float *total, float *alpha, int heads,
+                                   int keys) {
+    const int lane = threadIdx.x % 32;
+    for (int h = threadIdx.x / 32; h < heads; h += ATTN_THREADS / 32) {
+        const float a = score[h][lane], b = score[h][lane + 32];
+        float top = fmaxf(a, b);
+        for (int i = 16; i; i >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, i));
+        const float old = most[h], now = fmaxf(old, top), base = now == -INFINITY ? 0 : now;
+        const float pa = lane < keys ? expf(a - base) : 0, pb = lane + 32 < keys ? expf(b - base) : 0;
+        const float sum = warp_sum(pa + pb), scale = expf(old - base);
+        score[h][lane] = pa, score[h][lane + 32] = pb;
+        __syncwarp();
+        if (lane == 0) most[h] = now, alpha[h] = scale, total[h] = fmaf(total[h], scale, sum);
+    }
+}
+
+template <int T, int SPANS> /* SPANS: numbers of a head that a thread sums, ATTN_THREADS apart */
+__global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
+    extern __shared__ float q[]; /* [HEADS][width] */
+    __shared__ float score[HEADS][TK_KEY_BLOCK], most[HEADS], total[HEADS], alpha[HEADS];
+    __shared__ int64_t rows[TK_KEY_BLOCK];
+    const int64_t t = blockIdx.x, g = blockIdx.y, first = (int64_t)blockIdx.z * HEADS;
+    const int heads = (int)TK_MIN((int64_t)HEADS, j.shared - first);
+    const int64_t at = ((t * j.groups + g) * j.shared + first) * j.width;
+    const int seq = sequence_of(j.batch, t);
+    const int64_t count = seq < 0 ? 0 : j.batch->past[seq] + t - j.batch->start[seq] + 1;
+    for (int64_t i = threadIdx.x; i < HEADS * j.width; i += ATTN_THREADS)
+        q[i] = i < heads * j.width ? j.q[at + i] : 0;
+    if (threadIdx.x < HEADS) most[threadIdx.x] = -INFINITY, total[threadIdx.x] = 0;
+    float o[HEADS][SPANS] = {};
+    for (int64_t from = 0; from < count; from += TK_KEY_BLOCK) {
+        const int keys = (int)TK_MIN((int64_t)TK_KEY_BLOCK, count - from);
+        __syncthreads();
+        if (threadIdx.x < keys) {
+            const int64_t key = from + threadIdx.x;
+            const int32_t page = j.batch->pages[(int64_t)seq * j.batch->max_pages + key / j.size];
+            rows[threadIdx.x] = (page * j.groups + g) * j.size + key % j.size;
+        }
+        __syncthreads();
+        const int key = threadIdx.x % TK_KEY_BLOCK;
+        score_block<T>(score, q, j, key < keys ? rows[key] : 0, heads, key < keys);
+        __syncthreads();
+        weigh_block(score, most, total, alpha, heads, keys);
+        __syncthreads();
+#pragma unroll
+        for (int s = 0; s < SPANS; s++) {
+            const int64_t d = threadIdx.x + s * ATTN_THREADS;
+            if (d >= j.width) break;
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) o[h][s] *= h < heads ? alpha[h] : 0;
+            for (int k = 0; k < keys; k++) {
+                const float v = value_at<T>(j.cv, rows[k], d, j.width);
+#pragma unroll
+                for (int h = 0; h < HEADS; h++) o[h][s] = fmaf(h < heads ? score[h][k] : 0, v, o[h][s]);
+            }
+        }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int s = 0; s < SPANS; s++)
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+            const int64_t d = threadIdx.x + s * ATTN_THREADS;
+            if (d < j.width && h < heads) j.o[at + h * j.width + d] = count ? o[h][s] / total[h] : 0;
+        }
+}
+
+template <int T> static void run_attn(const tk_args *a) {
+    const attn_job j = { (float *)a->p[4], (const float *)a->p[0], a->p[2],        a->p[3],        a->batch,
+                         TK_DIM(a, 'g'),   TK_DIM(a, 'r'),         TK_DIM(a, 'd'), TK_DIM(a, 's'), a->attr.f[0] };
+    const dim3 grid((unsigned)TK_DIM(a, 't'), (unsigned)j.groups, (unsigned)tk_ceil_div(j.shared, HEADS));
+    const size_t bytes = HEADS * (size_t)j.width * sizeof(float);
+    switch (tk_ceil_div(j.width, ATTN_THREADS)) {
+    case 1: attend<T, 1><<<grid, ATTN_THREADS, bytes, stream_of(a)>>>(j); break;
+    case 2: attend<T, 2><<<grid, ATTN_THREADS, bytes, stream_of(a)>>>(j); break;
+    default: attend<T, 4><<<grid, ATTN_THREADS, bytes, stream_of(a)>>>(j);
+    }
+}
+
+template <int T> static void run_put(const tk_args *a) {
+    put_rows<T><<<(unsigned)TK_DIM(a, 't'), 128, 0, stream_of(a)>>>(
+        a->p[5], a->p[6], (const float *)a->p[0], (const float *)a->p[1], (const int32_t *)a->p[2], TK_DIM(a, 'g'),
+        TK_DIM(a, 'd'), TK_DIM(a, 's'));
+}
+
+#define TK_BY_CACHE(type, call)                                                                              \
+    switch (type) {                                                                                          \
+    case TK_F16: call(TK_F16); break;                                                                        \
+    case TK_BF16: call(TK_BF16); break;                                                                      \
+    case TK_Q8_0: call(TK_Q8_0); break;                                                                      \
+    default: call(TK_F32);                                                                                   \
+    }
+
+} // namespace tk
+
+/* k v i ck cv -> nk nv, in the storage of ck and cv */
+extern "C" void kvput_cuda(const tk_args *a) {
+#define RUN(T) tk::run_put<T>(a)
+    if (TK_DIM(a, 't') > 0) TK_BY_CACHE(a->type[3], RUN)
+#undef RUN
+}
+
+/* q i ck cv -> o */
+extern "C" void attn_paged_cuda(const tk_args *a) {
+#define RUN(T) tk::run_attn<T>(a)
+    if (TK_DIM(a, 't') > 0) TK_BY_CACHE(a->type[2], RUN)
+#undef RUN
+}

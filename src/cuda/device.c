@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A GPU as a tk_device. One stream carries everything, so work is done in the order in which it was asked
+ * for. Host memory goes through a ring of two pinned halves: while one is on its way, the next is filled,
+ * from a mapped file for example, whose pages are read just then; so the host never holds a second copy of a
+ * model. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cuda_runtime_api.h>
+
+#include "cuda/cuda.h"
+
+enum { HALF = 4 << 20, HALVES = 2, OLDEST = 80 /* compute capability x 10 */ };
+
+typedef struct gpu {
+    tk_device d;
+    int index;
+    cudaStream_t stream;
+    char *ring[HALVES];
+    cudaEvent_t sent[HALVES]; /* the half's last copy */
+    int half;
+    size_t used;       /* bytes of ring[half] that are on their way */
+    tk_batch *batch;   /* on the device: the struct and its arrays in one piece */
+    size_t batch_room; /* bytes */
+    tk_status status;
+} gpu;
+
+static tk_status failed(gpu *g, cudaError_t code, const char *what) {
+    if (code == cudaSuccess) return g->status;
+    cudaGetLastError(); /* what is not sticky is told once */
+    tk_status s =
+        TK_FAIL(code == cudaErrorMemoryAllocation ? TK_E_NOMEM : TK_E_DEVICE,
+                "%s failed: %s\n%s (CUDA error %d)\n%s", g->d.name, what, cudaGetErrorString(code), (int)code,
+                code == cudaErrorMemoryAllocation ? "lower --ctx, or use a smaller model"
+                                                  : "start again; see `tokamak doctor`");
+    if (g->status == TK_OK && s != TK_E_NOMEM) g->status = s;
+    return s;
+}
+
+#define TRY_CUDA(g, call, what)                                                                              \
+    do {                                                                                                     \
+        tk_status try_cuda_ = failed((g), (call), (what));                                                   \
+        if (try_cuda_ != TK_OK) return try_cuda_;                                                            \
+    } while (0)
+
+static tk_status room(tk_device *d, size_t *bytes) {
+    gpu *g = (gpu *)d;
+    size_t all;
+    if (d->absent) return *bytes = SIZE_MAX, TK_OK;
+    TRY_CUDA(g, cudaSetDevice(g->index), "choosing the GPU");
+    TRY_CUDA(g, cudaMemGetInfo(bytes, &all), "asking for free memory");
+    return TK_OK;
+}
+
+static tk_status take(tk_device *d, size_t bytes, void **memory) {
+    gpu *g = (gpu *)d;
+    *memory = NULL;
+    TRY_CUDA(g, cudaSetDevice(g->index), "choosing the GPU");
+    TRY_CUDA(g, cudaMalloc(memory, bytes), "taking memory");
+    TRY_CUDA(g, cudaMemsetAsync(*memory, 0, bytes, g->stream), "clearing memory");
+    return TK_OK;
+}
+
+static void give(tk_device *d, void *memory) {
+    (void)d;
+    cudaFree(memory);
+}
+
+static tk_status take_host(tk_device *d, size_t bytes, void **memory) {
+    *memory = NULL;
+    TRY_CUDA((gpu *)d, cudaHostAlloc(memory, bytes, cudaHostAllocDefault),
+             "taking pinned memory of the host");
+    memset(*memory, 0, bytes);
+    return TK_OK;
+}
+
+static void give_host(tk_device *d, void *memory) {
+    (void)d;
+    cudaFreeHost(memory);
+}
+
+/* Room for n <= HALF bytes in the ring; waits for the copies that still read it. */
+static tk_status ring_room(gpu *g, size_t n, char **to) {
+    if (g->used + n > HALF) {
+        TRY_CUDA(g, cudaEventRecord(g->sent[g->half], g->stream), "copying to the GPU");
+        g->half = (g->half + 1) % HALVES, g->used = 0;
+        TRY_CUDA(g, cudaEventSynchronize(g->sent[g->half]), "copying to the GPU");
+    }
+    *to = g->ring[g->half] + g->used;
+    g->used += tk_align(n, 64);
+    return TK_OK;
+}
+
+static tk_status put(tk_device *d, void *to, const void *from, size_t bytes) {
+    gpu *g = (gpu *)d;
+    for (size_t done = 0; done < bytes;) {
+        size_t n = TK_MIN(bytes - done, (size_t)HALF);
+        char *stage;
+        TK_TRY(ring_room(g, n, &stage));
+        memcpy(stage, (const char *)from + done, n);
+        TRY_CUDA(g, cudaMemcpyAsync((char *)to + done, stage, n, cudaMemcpyHostToDevice, g->stream),
+                 "copying to the GPU");
+        done += n;
+    }
+    return TK_OK;
+}
+
+static tk_status get(tk_device *d, void *to, const void *from, size_t bytes) {
+    gpu *g = (gpu *)d;
+    TRY_CUDA(g, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, g->stream), "copying from the GPU");
+    TRY_CUDA(g, cudaStreamSynchronize(g->stream), "a step");
+    return TK_OK;
+}
+
+/* Page tables are cut to the longest row in use: a context of 128K tokens has 2,048 pages, most steps few. */
+static int32_t pages_used(const tk_batch *b) {
+    int32_t most = 1;
+    for (int s = 0; s < b->seqs && b->pages; s++) {
+        int64_t keys = (int64_t)b->past[s] + b->start[s + 1] - b->start[s];
+        most = TK_MAX(most, (int32_t)tk_ceil_div(keys, b->page_size));
+    }
+    return TK_MIN(most, TK_MAX(b->max_pages, 1));
+}
+
+static tk_status put_batch(tk_device *d, const tk_batch *b, const tk_batch **there) {
+    gpu *g = (gpu *)d;
+    const size_t seqs = (size_t)b->seqs, width = (size_t)pages_used(b), head = tk_align(sizeof *b, 16);
+    const size_t bytes = head + sizeof(int32_t) * (2 * seqs + 1 + (b->pages ? seqs * width : 0));
+    if (bytes > HALF)
+        return TK_FAIL(TK_E_LIMIT,
+                       "the step is too large\nits page tables take %zu bytes, %d are room for\n"
+                       "use fewer sequences or larger pages",
+                       bytes, HALF);
+    if (bytes > g->batch_room) {
+        cudaFree(g->batch);
+        g->batch = NULL, g->batch_room = 0;
+        TK_TRY(take(d, 2 * bytes, (void **)&g->batch));
+        g->batch_room = 2 * bytes;
+    }
+    char *stage, *base = (char *)g->batch;
+    TK_TRY(ring_room(g, bytes, &stage));
+    int32_t *start = (int32_t *)(void *)(stage + head), *past = start + seqs + 1, *pages = past + seqs;
+    tk_batch copy = *b;
+    memcpy(start, b->start, (seqs + 1) * sizeof *start), memcpy(past, b->past, seqs * sizeof *past);
+    for (size_t s = 0; s < seqs && b->pages; s++)
+        memcpy(pages + s * width, b->pages + s * (size_t)b->max_pages, width * sizeof *pages);
+    copy.start = (const int32_t *)(const void *)(base + head), copy.past = copy.start + seqs + 1;
+    copy.pages = b->pages ? copy.past + seqs : NULL, copy.max_pages = (int32_t)width;
+    memcpy(stage, &copy, sizeof copy);
+    TRY_CUDA(g, cudaMemcpyAsync(base, stage, bytes, cudaMemcpyHostToDevice, g->stream), "copying to the GPU");
+    *there = g->batch;
+    return TK_OK;
+}
+
+static tk_status wait(tk_device *d) {
+    gpu *g = (gpu *)d;
+    TRY_CUDA(g, cudaGetLastError(), "starting a kernel");
+    TRY_CUDA(g, cudaStreamSynchronize(g->stream), "a step");
+    return g->status;
+}
+
+static void close_gpu(tk_device *d) {
+    gpu *g = (gpu *)d;
+    if (g->stream) cudaStreamSynchronize(g->stream);
+    for (int i = 0; i < HALVES; i++) {
+        if (g->ring[i]) cudaFreeHost(g->ring[i]);
+        if (g->sent[i]) cudaEventDestroy(g->sent[i]);
+    }
+    if (g->batch) cudaFree(g->batch);
+    if (g->stream) cudaStreamDestroy(g->stream);
+    free(g);
+}
+
+/* The GPU exists and is new enough; its name and features. */
+static tk_status look(gpu *g, bool plan) {
+    int count = 0, major = 0, minor = 0, driver = 0;
+    cudaError_t code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess || g->index >= count) {
+        cudaGetLastError();
+        if (plan) {
+            g->d.absent = true, g->d.features |= TK_CUDA_SM90;
+            return snprintf(g->d.label, sizeof g->d.label, "a Hopper GPU (planned for, not here)"), TK_OK;
+        }
+        cudaDriverGetVersion(&driver);
+        if (code == cudaErrorInsufficientDriver && driver)
+            return TK_FAIL(TK_E_DEVICE,
+                           "the CUDA driver is too old\nit is for CUDA %d.%d, this build needs %d.%d\n"
+                           "update the driver, or use --device cpu",
+                           driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
+                           CUDART_VERSION % 1000 / 10);
+        if (code != cudaSuccess)
+            return TK_FAIL(TK_E_DEVICE,
+                           "no CUDA device\n%s (CUDA error %d)\nuse --device cpu; see `tokamak doctor`",
+                           driver ? cudaGetErrorString(code) : "there is no CUDA driver", (int)code);
+        return TK_FAIL(TK_E_DEVICE, "no CUDA device %d\nthere are %d, counted from 0\ngive a smaller number",
+                       g->index, count);
+    }
+    struct cudaDeviceProp p;
+    TRY_CUDA(g, cudaGetDeviceProperties(&p, g->index), "asking for the GPU's properties");
+    major = p.major, minor = p.minor;
+    snprintf(g->d.label, sizeof g->d.label, "%.90s", p.name);
+    if (10 * major + minor < OLDEST)
+        return TK_FAIL(TK_E_DEVICE,
+                       "%s is too old\nits compute capability is %d.%d, this build needs %d.%d\n"
+                       "use --device cpu",
+                       p.name, major, minor, OLDEST / 10, OLDEST % 10);
+    if (major == 9) g->d.features |= TK_CUDA_SM90;
+    return TK_OK;
+}
+
+static tk_status open_gpu(gpu *g, bool plan) {
+    TK_TRY(look(g, plan));
+    if (plan) return TK_OK;
+    TRY_CUDA(g, cudaSetDevice(g->index), "choosing the GPU");
+    TRY_CUDA(g, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking), "opening the GPU");
+    for (int i = 0; i < HALVES; i++) {
+        TRY_CUDA(g, cudaHostAlloc((void **)&g->ring[i], HALF, cudaHostAllocDefault),
+                 "taking pinned memory of the host");
+        TRY_CUDA(g, cudaEventCreateWithFlags(&g->sent[i], cudaEventDisableTiming), "opening the GPU");
+    }
+    g->d.stream = g->stream;
+    return TK_OK;
+}
+
+tk_status tk_cuda_open(tk_device **out, int index, bool plan) {
+    *out = NULL;
+    gpu *g = calloc(1, sizeof *g);
+    if (!g) return TK_FAIL(TK_E_NOMEM, "out of memory");
+    g->index = index;
+    g->d = (tk_device){ .features = TK_ON_CUDA,
+                        .room = room,
+                        .take = take,
+                        .give = give,
+                        .take_host = take_host,
+                        .give_host = give_host,
+                        .put = put,
+                        .get = get,
+                        .put_batch = put_batch,
+                        .wait = wait,
+                        .close = close_gpu };
+    snprintf(g->d.name, sizeof g->d.name, "cuda:%d", index);
+    tk_status s = open_gpu(g, plan);
+    if (s != TK_OK) {
+        close_gpu(&g->d);
+        return s;
+    }
+    *out = &g->d;
+    return TK_OK;
+}
