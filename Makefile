@@ -3,11 +3,17 @@
 BUILD ?= build
 TOKAMAK = $(BUILD)/bin/tokamak
 
-.PHONY: all demo check bench judge asan tsan fuzz lint format install deps clean help
+.PHONY: all cuda bundle demo check bench judge asan tsan fuzz lint format install deps clean help
 
 all: deps                ## build the command, the libraries and the tests into build/
 	@cmake --preset release -B $(BUILD) >/dev/null
 	@cmake --build $(BUILD)
+
+cuda: deps              ## fetch the CUDA compiler into ~/.cache (no root, no GPU needed), then build with it
+	@tools/cuda.sh >/dev/null && $(MAKE) --no-print-directory all
+
+bundle: all              ## a folder for GPU machines without packages: build/bundle, then its tools/device_check.sh
+	@tools/bundle.sh $(BUILD)
 
 demo: all                ## fetch a small model (98 MB) and let it answer
 	@$(TOKAMAK) pull smollm2

@@ -79,7 +79,8 @@ fails 3 "no tokenizer" run "$bare" -p x
 fails 6 "has 36 tokens, the context holds 16" run "$text" --raw -p aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 fails 6 "the model was made for 16" run "$text" --ctx 1000000000 -p x
 fails 4 "not UTF-8" run "$text" --raw -f "$m/bytes"
-fails 5 "device 'cuda'" run "$text" --device cuda -p x
+fails 2 "unknown device 'gpu'" run "$text" --device gpu -p x
+CUDA_VISIBLE_DEVICES='' fails 12 "CUDA" run "$text" --device cuda -p x
 fails 2 "--threads" run "$text" --threads 0 -p x
 fails 2 "--temp" run "$text" --temp nan -p x
 fails 2 "--kv-type" run "$text" --kv-type q4 -p x

@@ -277,7 +277,7 @@ static void refusals(void **state) {
     tk_session_free(a);
     tk_model *m;
     assert_int_equal(tk_model_open(&m, MODEL, &(tk_model_options){ .kv_type = "q3" }), TK_E_USAGE);
-    assert_int_equal(tk_model_open(&m, MODEL, &(tk_model_options){ .device = "cuda" }), TK_E_UNSUPPORTED);
+    assert_int_equal(tk_model_open(&m, MODEL, &(tk_model_options){ .device = "gpu" }), TK_E_USAGE);
     assert_int_equal(tk_model_open(&m, MODEL, &(tk_model_options){ .ctx = -1 }), TK_E_USAGE);
     assert_int_equal(tk_model_open(&m, MODEL "/nothing", NULL), TK_E_NOTFOUND);
     assert_null(m);

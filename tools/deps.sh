@@ -3,7 +3,7 @@
 # Installs the Debian packages that Tokamak builds and tests with; says so first. Needs root or sudo only when one
 # of them is missing. `deps.sh dev` adds the tools of lint, fuzz and bench.
 set -euo pipefail
-packages=(gcc cmake ninja-build pkg-config python3 python3-pip ccache libjansson-dev libonig-dev libutf8proc-dev libedit-dev
+packages=(gcc g++ cmake ninja-build pkg-config python3 python3-pip ccache libjansson-dev libonig-dev libutf8proc-dev libedit-dev
   libcurl4-openssl-dev libssl-dev libxxhash-dev libhwloc-dev libcmocka-dev libzip-dev zlib1g-dev)
 [ "${1:-}" = dev ] && packages+=(clang clang-format clang-tidy cppcheck libclang-rt-14-dev libopenblas-dev)
 missing=()

@@ -21,7 +21,7 @@ tk_status tk_device_open(tk_device **out, const char *name, bool plan) {
     return tk_cuda_open(out, index, plan);
 #else
     (void)plan;
-    return TK_FAIL(TK_E_UNSUPPORTED,
+    return TK_FAIL(TK_E_DEVICE,
                    "device '%s' is not here\nthis build has no CUDA code\n"
                    "run tools/cuda.sh and build again, or use --device cpu",
                    name);
