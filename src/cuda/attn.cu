@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kvput and attn_paged, the portable form. A block is one token and up to HEADS query heads of one KV head. It visits
+/* kvput, attn_paged and sink, the portable form. A block is one token and up to HEADS query heads of one KV head. It visits
  * keys from key 0 of the sequence in blocks of TK_KEY_BLOCK, rescaling its sums once a block, so the order of every
  * sum is a function of the token's position alone. The cache lies as ops.h says; a Q8_0 cache has plain rows of the
  * format, keys and values alike. */
@@ -55,16 +55,33 @@ template <int T> __device__ inline float value_at(const void *cv, int64_t row, i
     return T == TK_Q8_0 ? key_at<T>(cv, row, d, width) : load_number<T>(cv, row * width + d);
 }
 
-enum { HEADS = 8, ATTN_THREADS = 128, HALF_HEADS = HEADS / 2, MAX_WIDTH = 512 };
+enum { HEADS = 8, ATTN_THREADS = 128, HALF_HEADS = HEADS / 2 };
 
 struct attn_job {
-    float *o;
+    float *o, *l; /* NULL: nobody reads it */
     const float *q;
     const void *ck, *cv;
     const tk_batch *batch;
     int64_t groups, shared, width, size;
-    float scale;
+    tk_attr attr;
+    tk_dim g, r;
 };
+
+/* ALiBi's slope of query head (g, r), as ops.h defines it */
+__device__ inline float slope_of(const attn_job &j, int64_t g, int64_t r) {
+    const int64_t heads = j.g.N * j.r.N, h = (j.g.first + g) * j.r.N + j.r.first + r;
+    int64_t m = 1;
+    while (2 * m <= heads) m *= 2;
+    if (!(j.attr.f[2] > 0)) return 0;
+    const double factor = j.attr.f[3] != 0 ? j.attr.f[3] : 1;
+    return (float)(factor * exp2(-(double)j.attr.f[2] * (h < m ? (double)(h + 1) : (double)(h - m) + 0.5) / (double)m));
+}
+
+__device__ inline float score_of(const tk_attr &attr, float product, float slope, int64_t back) {
+    float x = product * attr.f[0];
+    if (attr.f[1] > 0) x = attr.f[1] * tanhf(x / attr.f[1]);
+    return slope != 0 ? fmaf(-slope, (float)back, x) : x;
+}
 
 /* The sequence of a packed token, or -1 for padding */
 __device__ inline int sequence_of(const tk_batch *b, int64_t t) {
@@ -80,10 +97,11 @@ __device__ inline int sequence_of(const tk_batch *b, int64_t t) {
     return low;
 }
 
-/* Scores of the block's keys with the first `heads` queries: a thread has one key and every second head. */
+/* Scores of the block's keys with the first `heads` queries: a thread has one key, `back` positions before the query
+ * and in `row` of the cache, and every second head. */
 template <int T>
-__device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q, const attn_job &j, int64_t row,
-                                   int heads, bool seen) {
+__device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q, const attn_job &j, const float *slope,
+                                   int64_t row, int64_t back, int heads, bool seen) {
     const int key = threadIdx.x % TK_KEY_BLOCK, half = threadIdx.x / TK_KEY_BLOCK;
     float sum[HALF_HEADS] = { 0 };
     for (int64_t d = 0; seen && d < j.width; d++) {
@@ -92,19 +110,21 @@ __device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q,
         for (int i = 0; i < HALF_HEADS; i++) sum[i] = fmaf(q[(half + 2 * i) * j.width + d], k, sum[i]);
     }
     for (int i = 0; i < HALF_HEADS; i++)
-        if (half + 2 * i < heads) score[half + 2 * i][key] = seen ? sum[i] * j.scale : -INFINITY;
+        if (half + 2 * i < heads)
+            score[half + 2 * i][key] = seen ? score_of(j.attr, sum[i], slope[half + 2 * i], back) : -INFINITY;
 }
 
 /* Scores become weights relative to the largest score so far; a warp has every fourth head. */
 __device__ inline void weigh_block(float (*score)[TK_KEY_BLOCK], float *most, float *total, float *alpha, int heads,
-                                   int keys) {
+                                   int first, int keys) {
     const int lane = threadIdx.x % 32;
     for (int h = threadIdx.x / 32; h < heads; h += ATTN_THREADS / 32) {
         const float a = score[h][lane], b = score[h][lane + 32];
         float top = fmaxf(a, b);
         for (int i = 16; i; i >>= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, i));
         const float old = most[h], now = fmaxf(old, top), base = now == -INFINITY ? 0 : now;
-        const float pa = lane < keys ? expf(a - base) : 0, pb = lane + 32 < keys ? expf(b - base) : 0;
+        const float pa = lane >= first && lane < keys ? expf(a - base) : 0;
+        const float pb = lane + 32 >= first && lane + 32 < keys ? expf(b - base) : 0;
         const float sum = warp_sum(pa + pb), scale = expf(old - base);
         score[h][lane] = pa, score[h][lane + 32] = pb;
         __syncwarp();
@@ -115,19 +135,24 @@ __device__ inline void weigh_block(float (*score)[TK_KEY_BLOCK], float *most, fl
 template <int T, int SPANS> /* SPANS: numbers of a head that a thread sums, ATTN_THREADS apart */
 __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
     extern __shared__ float q[]; /* [HEADS][width] */
-    __shared__ float score[HEADS][TK_KEY_BLOCK], most[HEADS], total[HEADS], alpha[HEADS];
+    __shared__ float score[HEADS][TK_KEY_BLOCK], most[HEADS], total[HEADS], alpha[HEADS], slope[HEADS];
     __shared__ int64_t rows[TK_KEY_BLOCK];
+    if (j.width > SPANS * ATTN_THREADS) __trap(); /* heads of more than 512 numbers: a failure, not an answer */
     const int64_t t = blockIdx.x, g = blockIdx.y, first = (int64_t)blockIdx.z * HEADS;
     const int heads = (int)TK_MIN((int64_t)HEADS, j.shared - first);
     const int64_t at = ((t * j.groups + g) * j.shared + first) * j.width;
     const int seq = sequence_of(j.batch, t);
     const int64_t count = seq < 0 ? 0 : j.batch->past[seq] + t - j.batch->start[seq] + 1;
+    const int64_t least = j.attr.i[0] > 0 && count > j.attr.i[0] ? count - j.attr.i[0] : 0; /* the first key seen */
     for (int64_t i = threadIdx.x; i < HEADS * j.width; i += ATTN_THREADS)
         q[i] = i < heads * j.width ? j.q[at + i] : 0;
-    if (threadIdx.x < HEADS) most[threadIdx.x] = -INFINITY, total[threadIdx.x] = 0;
+    if (threadIdx.x < HEADS) {
+        most[threadIdx.x] = -INFINITY, total[threadIdx.x] = 0;
+        slope[threadIdx.x] = slope_of(j, g, first + threadIdx.x);
+    }
     float o[HEADS][SPANS] = {};
-    for (int64_t from = 0; from < count; from += TK_KEY_BLOCK) {
-        const int keys = (int)TK_MIN((int64_t)TK_KEY_BLOCK, count - from);
+    for (int64_t from = least / TK_KEY_BLOCK * TK_KEY_BLOCK; from < count; from += TK_KEY_BLOCK) {
+        const int keys = (int)TK_MIN((int64_t)TK_KEY_BLOCK, count - from), skip = (int)TK_MAX(least - from, (int64_t)0);
         __syncthreads();
         if (threadIdx.x < keys) {
             const int64_t key = from + threadIdx.x;
@@ -136,9 +161,10 @@ __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
         }
         __syncthreads();
         const int key = threadIdx.x % TK_KEY_BLOCK;
-        score_block<T>(score, q, j, key < keys ? rows[key] : 0, heads, key < keys);
+        const bool seen = key >= skip && key < keys;
+        score_block<T>(score, q, j, slope, seen ? rows[key] : 0, count - 1 - from - key, heads, seen);
         __syncthreads();
-        weigh_block(score, most, total, alpha, heads, keys);
+        weigh_block(score, most, total, alpha, heads, skip, keys);
         __syncthreads();
 #pragma unroll
         for (int s = 0; s < SPANS; s++) {
@@ -146,7 +172,7 @@ __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
             if (d >= j.width) break;
 #pragma unroll
             for (int h = 0; h < HEADS; h++) o[h][s] *= h < heads ? alpha[h] : 0;
-            for (int k = 0; k < keys; k++) {
+            for (int k = skip; k < keys; k++) {
                 const float v = value_at<T>(j.cv, rows[k], d, j.width);
 #pragma unroll
                 for (int h = 0; h < HEADS; h++) o[h][s] = fmaf(h < heads ? score[h][k] : 0, v, o[h][s]);
@@ -159,13 +185,24 @@ __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
             const int64_t d = threadIdx.x + s * ATTN_THREADS;
-            if (d < j.width && h < heads) j.o[at + h * j.width + d] = count ? o[h][s] / total[h] : 0;
+            if (j.o && d < j.width && h < heads) j.o[at + h * j.width + d] = count ? o[h][s] / total[h] : 0;
         }
+    if (j.l && threadIdx.x < heads)
+        j.l[at / j.width + threadIdx.x] = count ? most[threadIdx.x] + logf(total[threadIdx.x]) : 0;
+}
+
+/* y = o / (1 + e^(n - l)); a block is one query head of one token */
+__global__ void sink_rows(float *y, const float *o, const float *l, const float *n, int64_t heads, int64_t width) {
+    const int64_t row = blockIdx.x;
+    const float kept = 1 / (1 + expf(n[row % heads] - l[row]));
+    for (int64_t d = threadIdx.x; d < width; d += blockDim.x) y[row * width + d] = o[row * width + d] * kept;
 }
 
 template <int T> static void run_attn(const tk_args *a) {
-    const attn_job j = { (float *)a->p[4], (const float *)a->p[0], a->p[2],        a->p[3],        a->batch,
-                         TK_DIM(a, 'g'),   TK_DIM(a, 'r'),         TK_DIM(a, 'd'), TK_DIM(a, 's'), a->attr.f[0] };
+    const attn_job j = { (float *)a->p[4], (float *)a->p[5],  (const float *)a->p[0], a->p[2],
+                         a->p[3],          a->batch,          TK_DIM(a, 'g'),         TK_DIM(a, 'r'),
+                         TK_DIM(a, 'd'),   TK_DIM(a, 's'),    a->attr,                a->dim['g' - 'a'],
+                         a->dim['r' - 'a'] };
     const dim3 grid((unsigned)TK_DIM(a, 't'), (unsigned)j.groups, (unsigned)tk_ceil_div(j.shared, HEADS));
     const size_t bytes = HEADS * (size_t)j.width * sizeof(float);
     switch (tk_ceil_div(j.width, ATTN_THREADS)) {
@@ -198,9 +235,17 @@ extern "C" void kvput_cuda(const tk_args *a) {
 #undef RUN
 }
 
-/* q i ck cv -> o */
+/* q i ck cv -> o l */
 extern "C" void attn_paged_cuda(const tk_args *a) {
 #define RUN(T) tk::run_attn<T>(a)
     if (TK_DIM(a, 't') > 0) TK_BY_CACHE(a->type[2], RUN)
 #undef RUN
+}
+
+extern "C" void sink_cuda(const tk_args *a) {
+    const int64_t heads = TK_DIM(a, 'g') * TK_DIM(a, 'r'), rows = TK_DIM(a, 't') * heads;
+    if (rows > 0)
+        tk::sink_rows<<<(unsigned)rows, 64, 0, tk::stream_of(a)>>>((float *)a->p[3], (const float *)a->p[0],
+                                                                  (const float *)a->p[1], (const float *)a->p[2], heads,
+                                                                  TK_DIM(a, 'd'));
 }
