@@ -5,7 +5,7 @@
     pip install tokenizers gguf
     python tools/judge_tokenizers.py [--lib build/lib/libtokamak.so] [--cli build/bin/tokamak] [--count 20000] [NAME...]
 
-NAME: folders of $TOKAMAK_SHARED/tokenizers (tokenizer.json, plain or .xz), paths of tokenizer.json files, "gguf"
+NAME: folders of $TOKAMAK_SHARED/tokenizers (tokenizer.json, plain or .xz), paths of tokenizer.json files, "zoo" (random tokenizers of every kind), "gguf"
 (the .inp/.out pairs of $TOKAMAK_SHARED/gguf_vocab) or "llama2c" (stories260k's tok512.bin against a port of llama2.c).
 Each string is encoded with and without special parsing and begin/end tokens, decoded with and without special tokens,
 and decoded token by token. With --cli the strings also go through `tokamak tokenize --jsonl`. Prints one line per tokenizer;
@@ -54,6 +54,9 @@ class Tokamak:
     def __init__(self, make):
         self.t = C.c_void_p()
         self.check(make(C.byref(self.t)))
+
+    def free(self):
+        self.lib.tk_tokenizer_free(self.t)
 
     def check(self, status):
         if status:
@@ -246,6 +249,62 @@ def judge_json(name, path, args):
     return bad + (judge_cli(name, text, args) if args.cli else 0)
 
 
+def both(ours, theirs):
+    """What the two sides give; None for theirs if the library fails on it (it panics on some)."""
+    try:
+        want = theirs()
+    except BaseException as e:
+        if isinstance(e, KeyboardInterrupt):
+            raise
+        return None, None
+    try:
+        return ours(), want
+    except RuntimeError as e:
+        return str(e), want
+
+
+def judge_zoo(args):
+    """Random tokenizers of every kind, a few dozen strings each."""
+    import tokenizer_zoo
+    import tokenizers
+    start, rng, r, failed = time.time(), random.Random(args.seed), Report("zoo"), 0
+    quiet = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the library's panics
+    sys.stderr = os.fdopen(quiet, "w")
+    for _ in range(max(args.count // 40, 1)):
+        text = tokenizer_zoo.make(rng)
+        hf = tokenizers.Tokenizer.from_str(text)
+        try:
+            tk = Tokamak.from_json(text.encode())
+        except RuntimeError as e:
+            r.same(str(e), "", f"opening {text}")
+            continue
+        special = [t["content"] for t in json.loads(text)["added_tokens"]]
+        size, bad = hf.get_vocab_size(), r.bad
+        for _ in range(40):
+            b = some_string(rng, special)
+            s = b.decode("utf-8", "replace")
+            for flags in range(4):
+                hf.encode_special_tokens = not flags & PARSE
+                ours, want = both(lambda: tk.encode(b, flags), lambda: hf.encode(s, add_special_tokens=bool(flags & ADD)).ids)
+                r.same(ours, want, f"encode flags={flags} {b!r}")
+                failed += want is None
+            ids = want if want and rng.randrange(2) else [rng.randrange(size) for _ in range(rng.randrange(1, 20))]
+            for skip in (True, False):
+                ours, want = both(lambda: tk.decode(ids, SKIP * skip), lambda: hf.decode(ids, skip_special_tokens=skip))
+                failed += want is None
+                r.same(ours, want, f"decode skip={skip} {ids}")
+                if want is not None:
+                    r.same("".join(tk.stream(ids, SKIP * skip)), want, f"stream skip={skip} {ids}")
+        if r.bad > bad:
+            path = os.path.join(tempfile.gettempdir(), f"zoo-{r.bad}.json")
+            open(path, "w").write(text)
+            print(f"zoo: that was {path}", file=sys.stderr)
+        tk.free()
+    print(f"zoo: the library failed {failed} times", file=sys.stderr)
+    return r.done(time.time() - start)
+
+
 def judge_gguf(shared, args):
     bad = 0
     for name in ("gpt-2", "llama-spm", "starcoder", "falcon"):
@@ -325,7 +384,7 @@ def judge_llama2c(shared, args):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("names", nargs="*", default=["gpt2", "llama3_2", "mistral_7b", "qwen2_5", "gguf", "llama2c"])
+    p.add_argument("names", nargs="*", default=["gemma2", "gpt2", "llama3_2", "mistral_7b", "qwen2_5", "zoo", "gguf", "llama2c"])
     p.add_argument("--lib", default="build/lib/libtokamak.so")
     p.add_argument("--cli", help="also judge this tokamak command")
     p.add_argument("--count", type=int, default=20000)
@@ -335,7 +394,9 @@ def main():
     Tokamak.load(os.path.abspath(args.lib))
     bad = 0
     for name in args.names:
-        if name == "gguf":
+        if name == "zoo":
+            bad += judge_zoo(args)
+        elif name == "gguf":
             bad += judge_gguf(args.shared, args)
         elif name == "llama2c":
             bad += judge_llama2c(args.shared, args)

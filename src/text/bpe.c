@@ -151,18 +151,44 @@ static tk_status put_missing(start *z, const char *letter, unsigned len) {
         for (unsigned i = 0; i < len; i++) TK_TRY(put_letter(z, t->byte_id[(uint8_t)letter[i]], 1));
         return TK_OK;
     }
+    if (t->unk_missing.s)
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "the text holds a letter that this tokenizer does not know\n"
+                       "its unknown token \"%.60s\" is not in its vocabulary",
+                       t->unk_missing.s);
     if (t->unk < 0) return t->gaps ? put_letter(z, -1, t->bytes ? 1 : len) : TK_OK;
     if (!t->fuse_unk) TK_TRY(flush_unknown(z));
     z->unk_len += len;
     return TK_OK;
 }
 
+/* A letter that is spelled with an affix: the prefix if it is not the word's first, the suffix if its last. */
+static tk_status put_spelled(start *z, const char *s, size_t n, size_t i, unsigned len) {
+    const tk_tokenizer *t = z->w->t;
+    tk_buf *b = &z->w->spelled;
+    b->len = 0;
+    if (i) tk_buf_put(b, t->sub_prefix.s, t->sub_prefix.n);
+    tk_buf_put(b, s + i, len);
+    if (i + len == n) tk_buf_put(b, t->end_suffix.s, t->end_suffix.n);
+    TK_TRY(tk_buf_check(b));
+    int32_t id = tk__pieces_get(&t->ids, b->data, b->len);
+    if (id < 0) return put_missing(z, b->data, (unsigned)b->len);
+    TK_TRY(flush_unknown(z));
+    return put_letter(z, id, len);
+}
+
 static tk_status start_word(tk__work *w, const char *s, size_t n) {
     const tk_tokenizer *t = w->t;
     start z = { .w = w };
+    bool affixes = t->sub_prefix.n || t->end_suffix.n;
     w->n_symbol = 0;
     for (size_t i = 0; i < n;) {
         unsigned len = t->bytes ? 1 : tk__utf8_len(s[i]);
+        if (affixes) {
+            TK_TRY(put_spelled(&z, s, n, i, len));
+            i += len;
+            continue;
+        }
         int32_t id = t->bytes ? t->letter_id[(uint8_t)s[i]] : tk__pieces_get(&t->ids, s + i, len);
         if (id < 0 && t->llama && t->llama->ghosts.n) {
             tk_str letter = t->bytes ? tk__byte_letters((uint8_t)s[i]) : (tk_str){ s + i, len };
@@ -304,7 +330,13 @@ static tk_status spm_word(tk__work *w, const char *s, size_t n) {
  */
 
 static tk_status encode_word(tk__work *w, const char *s, size_t n) {
-    return w->t->kind == TK_MODEL_BPE ? bpe_word(w, s, n) : spm_word(w, s, n);
+    switch (w->t->kind) {
+    case TK_MODEL_BPE: return bpe_word(w, s, n);
+    case TK_MODEL_SPM: return spm_word(w, s, n);
+    case TK_MODEL_UNIGRAM: return tk__unigram_word(w, s, n);
+    case TK_MODEL_WORDPIECE: return tk__wordpiece_word(w, s, n);
+    default: return tk__wordlevel_word(w, s, n);
+    }
 }
 
 static tk_status cached_word(tk__work *w, const char *s, size_t n) {
@@ -347,7 +379,8 @@ static tk_str symbol_text(const tk_tokenizer *t, int32_t id) {
  * after another letter, the text falls apart before each such space, and the parts are cached words. */
 void tk__model_find_mark(tk_tokenizer *t) {
     static const tk_str marks[] = { { "\xE2\x96\x81", 3 }, { " ", 1 } };
-    if (t->bytes || t->ignore_merges) return;
+    if (t->bytes || t->ignore_merges || t->sub_prefix.n || t->end_suffix.n) return;
+    if (t->kind != TK_MODEL_BPE && t->kind != TK_MODEL_SPM) return;
     for (size_t k = 0; k < TK_COUNT(marks) && !t->mark.s; k++) {
         if (tk__pieces_get(&t->ids, marks[k].s, marks[k].n) < 0) continue;
         bool safe = true;

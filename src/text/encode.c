@@ -23,6 +23,7 @@ void tk__work_free(tk__work *w) {
     tk_buf_free(&w->norm[0]);
     tk_buf_free(&w->norm[1]);
     for (int i = 0; i < TK_STAGES; i++) tk_buf_free(&w->stage[i]);
+    tk_buf_free(&w->spelled);
     tk__search_free(&w->search);
     free(w->symbol);
     free(w->heap);
@@ -101,7 +102,7 @@ static tk_status cut(tk__work *w, const tk__trie *trie, unsigned flags, tk_str t
         if (a->lstrip) from = TK_MAX(spaces_before(s, 0, from), done);
         if (a->rstrip) to = spaces_after(s, to, n);
         if (done < from) TK_TRY(rest(w, s + done, from - done));
-        TK_TRY(tk_ids_push(w->out, a->id));
+        if (from < to) TK_TRY(tk_ids_push(w->out, a->id)); /* else all of it went to the token before */
         done = to;
     }
     return done < n ? rest(w, s + done, n - done) : TK_OK;
@@ -110,7 +111,9 @@ static tk_status cut(tk__work *w, const tk__trie *trie, unsigned flags, tk_str t
 static tk_status run_plain(tk__work *w, const char *s, size_t n) { return tk__pretok_run(w, 0, s, n); }
 
 static tk_status run_normalized(tk__work *w, const char *s, size_t n) {
-    TK_TRY(tk__normalize(w->t, w->norm, &s, &n));
+    size_t first = s == w->text ? tk__utf8_len(*s) : 0; /* of these bytes, what comes from the first character */
+    TK_TRY(tk__normalize(w->t, w->norm, &s, &n, &first));
+    w->first = s, w->first_end = s + first;
     return cut(w, w->t->cut_normalized, w->flags, (tk_str){ s, n }, run_plain);
 }
 
@@ -124,6 +127,7 @@ static tk_status encode(tk__work *w, const char *text, size_t n) {
         text = w->clean.data, n = w->clean.len;
     }
     if (t->llama) return tk__llama_encode(w, text, n);
+    w->text = text;
     bool add = w->flags & TK_ENCODE_ADD_SPECIAL;
     for (size_t i = 0; add && i < t->prefix.n; i++) TK_TRY(tk_ids_push(w->out, t->prefix.id[i]));
     TK_TRY(cut(w, t->cut_raw, w->flags, (tk_str){ text, n }, run_normalized));

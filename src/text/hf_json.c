@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Hugging Face's tokenizer.json and tokenizer_config.json. Every stage is read by the row of its type; a
  * type without a row is refused by name. "truncation" and "padding" are left to the caller of encode, as
- * transformers does. Numbers are read as reals, since real files hold integers beyond 64 bits. */
+ * transformers does: a file's truncation must not cut a prompt that nobody asked to cut. Numbers are read as reals, since real files hold integers beyond 64 bits. */
 #include <stdlib.h>
 
 #include "text/tokenizer.h"
@@ -57,7 +57,7 @@ tk_status tk__unknown_stage(const char *what, const char *type) {
 /* ---- the model: BPE
  * ------------------------------------------------------------------------------------------ */
 
-static tk_status parse_vocab(tk_tokenizer *t, const json_t *vocab) {
+tk_status tk__parse_vocab(tk_tokenizer *t, const json_t *vocab) {
     const char *key;
     json_t *v;
     if (!json_is_object(vocab))
@@ -105,37 +105,50 @@ static tk_status parse_merges(tk_tokenizer *t, const json_t *merges) {
     return TK_OK;
 }
 
+/* An option that may be null */
+static tk_status optional(tk_tokenizer *t, const json_t *j, const char *key, tk_str *out) {
+    const json_t *v = json_object_get(j, key);
+    return v && !json_is_null(v) ? tk__json_string(t, j, key, out) : TK_OK;
+}
+
 static tk_status parse_bpe(tk_tokenizer *t, const json_t *j) {
-    static const char *const affixes[] = { "continuing_subword_prefix", "end_of_word_suffix" };
-    for (size_t i = 0; i < TK_COUNT(affixes); i++)
-        if (json_string_length(json_object_get(j, affixes[i])))
-            return tk__unknown_stage("BPE option", affixes[i]);
+    tk_str unk = { NULL, 0 };
     if (json_number_value(json_object_get(j, "dropout")) != 0)
         return tk__unknown_stage("BPE option", "dropout");
-    TK_TRY(parse_vocab(t, json_object_get(j, "vocab")));
+    TK_TRY(optional(t, j, "continuing_subword_prefix", &t->sub_prefix));
+    TK_TRY(optional(t, j, "end_of_word_suffix", &t->end_suffix));
+    TK_TRY(optional(t, j, "unk_token", &unk));
+    TK_TRY(tk__parse_vocab(t, json_object_get(j, "vocab")));
     TK_TRY(parse_merges(t, json_object_get(j, "merges")));
     t->kind = TK_MODEL_BPE;
     t->ignore_merges = tk__json_true(j, "ignore_merges", false);
     t->byte_fallback = tk__json_true(j, "byte_fallback", false);
     t->fuse_unk = tk__json_true(j, "fuse_unk", false);
-    const json_t *unk = json_object_get(j, "unk_token");
-    if (!json_is_string(unk)) return TK_OK;
-    t->unk = tk__pieces_get(&t->ids, json_string_value(unk), json_string_length(unk));
-    t->special[TK_UNK] = t->unk;
-    if (t->unk >= 0) return TK_OK;
-    return TK_FAIL(TK_E_FORMAT, "tokenizer.json is damaged\nits unk_token \"%.60s\" is not in the vocabulary",
-                   json_string_value(unk));
+    if (!unk.s) return TK_OK;
+    t->unk = t->special[TK_UNK] = tk__pieces_get(&t->ids, unk.s, unk.n);
+    if (t->unk < 0) t->unk_missing = unk;
+    return TK_OK;
 }
 
 static const struct {
     const char *type;
     tk_status (*parse)(tk_tokenizer *t, const json_t *j);
-} models[] = { { "BPE", parse_bpe } };
+} models[] = {
+    { "BPE", parse_bpe },
+    { "Unigram", tk__parse_unigram },
+    { "WordPiece", tk__parse_wordpiece },
+    { "WordLevel", tk__parse_wordlevel },
+};
 
 static tk_status parse_model(tk_tokenizer *t, const json_t *j) {
     const char *type = json_string_value(json_object_get(j, "type"));
     if (!json_is_object(j)) return TK_FAIL(TK_E_FORMAT, "this is not a tokenizer.json\nit has no \"model\"");
-    if (!type && json_object_get(j, "merges")) type = "BPE"; /* files from before the key existed */
+    if (!type) /* files from before the key existed */
+        type = json_object_get(j, "merges")                       ? "BPE"
+               : json_is_array(json_object_get(j, "vocab"))       ? "Unigram"
+               : json_object_get(j, "max_input_chars_per_word") ? "WordPiece"
+               : json_object_get(j, "unk_token")                  ? "WordLevel"
+                                                                  : NULL;
     for (size_t i = 0; type && i < TK_COUNT(models); i++)
         if (!strcmp(models[i].type, type)) return models[i].parse(t, j);
     return tk__unknown_stage("tokenizer model", type ? type : "(none)");
@@ -145,12 +158,11 @@ static tk_status parse_model(tk_tokenizer *t, const json_t *j) {
  * --------------------------------------------------------------------------------------------- */
 
 /* The id is the one that Hugging Face's add_tokens gives, whatever the file says: the vocabulary's, or the
- * next after both the vocabulary's count and the added tokens so far. Theirs warns and goes on too. */
+ * next after as many as the model counts. Theirs warns and goes on too. */
 static tk_status parse_added(tk_tokenizer *t, const json_t *list) {
     size_t i;
     json_t *e;
-    int32_t last = -1; /* largest id of an added token */
-    int32_t count = (int32_t)t->ids.n;
+    int32_t next = (int32_t)(t->n_model ? t->n_model : t->ids.n);
     json_array_foreach(list, i, e) {
         tk__added a = { .special = tk__json_true(e, "special", false),
                         .single_word = tk__json_true(e, "single_word", false),
@@ -160,8 +172,7 @@ static tk_status parse_added(tk_tokenizer *t, const json_t *list) {
         TK_TRY(tk__json_string(t, e, "content", &a.text));
         if (!a.text.n) continue;
         a.id = tk_tokenizer_find(t, a.text);
-        if (a.id < 0) a.id = last >= count ? last + 1 : count;
-        last = TK_MAX(last, a.id);
+        if (a.id < 0) a.id = next++;
         TK_TRY(tk__tokenizer_add(t, a));
     }
     return TK_OK;
@@ -216,23 +227,29 @@ static const struct {
     { "ByteLevel", NULL },
 };
 
-static tk_status parse_post(tk_tokenizer *t, const json_t *j, int depth) {
+/* `closed`: a template was seen. What a second one would do to its tokens is an accident of the library. */
+static tk_status parse_post(tk_tokenizer *t, const json_t *j, int depth, bool *closed) {
     const char *type;
     if (!j || json_is_null(j)) return TK_OK;
     TK_TRY(tk__json_type(j, "post-processor", depth, &type));
     if (!strcmp(type, "Sequence")) {
         size_t i;
         json_t *e;
-        json_array_foreach(json_object_get(j, "processors"), i, e) TK_TRY(parse_post(t, e, depth + 1));
+        json_array_foreach(json_object_get(j, "processors"), i, e) TK_TRY(parse_post(t, e, depth + 1, closed));
         return TK_OK;
     }
     for (size_t i = 0; i < TK_COUNT(posts); i++) {
         if (strcmp(posts[i].type, type)) continue;
         if (!posts[i].read) return TK_OK;
-        /* what a second one would do to the first one's tokens is an accident of the library */
-        if (t->prefix.n || t->suffix.n)
-            return tk__unknown_stage("post-processor", "Sequence of several templates");
-        return posts[i].read(t, j);
+        if (*closed) return tk__unknown_stage("post-processor", "Sequence of a template and another");
+        *closed = posts[i].read == read_template;
+        /* what this one puts around the text goes around what is there already */
+        tk_ids inner = t->prefix;
+        t->prefix = (tk_ids){ 0 };
+        tk_status s = posts[i].read(t, j);
+        for (size_t k = 0; k < inner.n && s == TK_OK; k++) s = tk_ids_push(&t->prefix, inner.id[k]);
+        tk_ids_free(&inner);
+        return s;
     }
     return tk__unknown_stage("post-processor", type);
 }
@@ -264,12 +281,17 @@ static tk_status load(json_t **out, tk_str text, const char *what) {
 }
 
 static tk_status fill(tk_tokenizer *t, const json_t *j, const json_t *config) {
+    const json_t *version = json_object_get(j, "version");
+    bool closed = false;
+    if (version && (!json_is_string(version) || strcmp(json_string_value(version), "1.0")))
+        return TK_FAIL(TK_E_UNSUPPORTED, "this tokenizer.json has version \"%.60s\"\nonly version 1.0 is known",
+                       json_is_string(version) ? json_string_value(version) : "(none)");
     TK_TRY(parse_model(t, json_object_get(j, "model")));
     TK_TRY(tk__normalizers_parse(t, json_object_get(j, "normalizer")));
     TK_TRY(tk__pretoks_parse(t, json_object_get(j, "pre_tokenizer")));
     TK_TRY(tk__decoders_parse(t, json_object_get(j, "decoder")));
     TK_TRY(parse_added(t, json_object_get(j, "added_tokens")));
-    TK_TRY(parse_post(t, json_object_get(j, "post_processor"), 0));
+    TK_TRY(parse_post(t, json_object_get(j, "post_processor"), 0, &closed));
     name_special(t, config, "bos_token", TK_BOS);
     name_special(t, config, "eos_token", TK_EOS);
     name_special(t, config, "unk_token", TK_UNK);

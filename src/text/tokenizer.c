@@ -77,13 +77,13 @@ tk_status tk__tokenizer_put(tk_tokenizer *t, tk_str piece, int32_t id) {
 
 tk_status tk__tokenizer_merge(tk_tokenizer *t, tk_str left, tk_str right, size_t rank) {
     char small[256], *joint = small;
-    size_t n = left.n + right.n;
+    size_t cut = TK_MIN(t->sub_prefix.n, right.n), n = left.n + right.n - cut; /* "a" "##b" is "ab" */
     int32_t a = tk__pieces_get(&t->ids, left.s, left.n), b = tk__pieces_get(&t->ids, right.s, right.n),
             id = -1;
     if (n > sizeof small) joint = malloc(n);
     if (!joint) return TK_FAIL(TK_E_NOMEM, "out of memory\na merge of %zu bytes did not fit", n);
     memcpy(joint, left.s, left.n);
-    memcpy(joint + left.n, right.s, right.n);
+    memcpy(joint + left.n, right.s + cut, right.n - cut);
     if (a >= 0 && b >= 0) id = tk__pieces_get(&t->ids, joint, n);
     if (joint != small) free(joint);
     if (id < 0)
@@ -103,6 +103,8 @@ tk_status tk__tokenizer_add(tk_tokenizer *t, tk__added token) {
         if (!fresh) return TK_FAIL(TK_E_NOMEM, "out of memory\n%zu added tokens did not fit", t->n_added);
         t->added = fresh, t->cap_added = cap;
     }
+    if (t->flags[token.id] & TK_FLAG_ADDED) /* again: the last definition stays, but special is for good */
+        token.special |= (t->flags[token.id] & TK_FLAG_SPECIAL) != 0;
     t->added[t->n_added++] = token;
     t->piece[token.id] = token.text;
     t->flags[token.id] |= TK_FLAG_ADDED | (token.special ? TK_FLAG_SPECIAL : 0);
@@ -135,20 +137,44 @@ static const char *const end_names[] = {
     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
 };
 
+/* Decoding gives a normalized token as the normalizer leaves it. */
+static tk_status show_normalized(tk_tokenizer *t, const tk__added *a, const char *text, size_t n) {
+    if (n == a->text.n && !memcmp(text, a->text.s, n)) return TK_OK;
+    if (!t->shown) t->shown = calloc((size_t)t->size, sizeof *t->shown);
+    if (!t->shown) return TK_FAIL(TK_E_NOMEM, "out of memory\nthe added tokens did not fit");
+    t->shown[a->id] = tk__keep(t, text, n);
+    return t->shown[a->id].s ? TK_OK : TK_E_NOMEM;
+}
+
+static tk_status add_to_trie(tk_tokenizer *t, const tk__added *a, tk_buf two[2]) {
+    tk__trie **trie = a->normalized ? &t->cut_normalized : &t->cut_raw;
+    const char *text = a->text.s;
+    size_t n = a->text.n, first = 0;
+    if (!*trie) TK_TRY(tk__trie_new(trie));
+    if (a->normalized) {
+        TK_TRY(tk__normalize(t, two, &text, &n, &first));
+        if (!n)
+            return TK_FAIL(TK_E_UNSUPPORTED,
+                           "the tokenizer's normalizer leaves nothing of the added token \"%.60s\"\n"
+                           "Hugging Face's library fails on texts with such a token",
+                           a->text.s);
+        TK_TRY(show_normalized(t, a, text, n));
+    }
+    return tk__trie_add(*trie, text, n, (int32_t)(a - t->added));
+}
+
 static tk_status make_tries(tk_tokenizer *t) {
     tk_buf two[2] = { { 0 } };
     tk_status s = TK_OK;
+    size_t *last = calloc((size_t)t->size + 1, sizeof *last); /* of the definitions of an id, the last */
+    if (!last) return TK_FAIL(TK_E_NOMEM, "out of memory\nthe added tokens did not fit");
+    for (size_t i = 0; i < t->n_added; i++) last[t->added[i].id] = i;
     /* special tokens first: the first of two equal keys wins */
     for (size_t k = 0; k < 2 * t->n_added && s == TK_OK; k++) {
         const tk__added *a = &t->added[k % t->n_added];
-        if (a->special != (k < t->n_added)) continue;
-        tk__trie **trie = a->normalized ? &t->cut_normalized : &t->cut_raw;
-        const char *text = a->text.s;
-        size_t n = a->text.n;
-        if (!*trie) s = tk__trie_new(trie);
-        if (s == TK_OK && a->normalized) s = tk__normalize(t, two, &text, &n);
-        if (s == TK_OK) s = tk__trie_add(*trie, text, n, (int32_t)(a - t->added));
+        if (a->special == (k < t->n_added) && last[a->id] == k % t->n_added) s = add_to_trie(t, a, two);
     }
+    free(last);
     tk_buf_free(&two[0]);
     tk_buf_free(&two[1]);
     return s;
@@ -172,7 +198,10 @@ tk_status tk__tokenizer_finish(tk_tokenizer *t) {
     tk_tokenizer_add_eog(t, t->special[TK_EOS]);
     tk_tokenizer_add_eog(t, t->special[TK_EOT]);
     tk__model_find_mark(t);
-    return t->llama ? TK_OK : make_tries(t);
+    if (t->llama) return TK_OK;
+    if (t->kind == TK_MODEL_UNIGRAM) TK_TRY(tk__unigram_finish(t));
+    if (t->kind == TK_MODEL_WORDPIECE) TK_TRY(tk__wordpiece_finish(t));
+    return make_tries(t);
 }
 
 void tk_tokenizer_free(tk_tokenizer *t) {
@@ -180,8 +209,11 @@ void tk_tokenizer_free(tk_tokenizer *t) {
     tk__work_free(t->work);
     pthread_mutex_destroy(&t->lock);
     for (int i = 0; i < t->n_norm; i++) tk__regex_free(t->norm[i].regex);
-    for (int i = 0; i < TK_STAGES; i++) tk__regex_free(t->pre[i].regex);
     tk__llama_free(t->llama);
+    for (int i = 0; i < TK_STAGES; i++) {
+        tk__regex_free(t->pre[i].regex);
+        tk__regex_free(t->dec[i].regex);
+    }
     tk__trie_free(t->cut_raw);
     tk__trie_free(t->cut_normalized);
     tk__pieces_free(&t->ids);
@@ -191,6 +223,9 @@ void tk_tokenizer_free(tk_tokenizer *t) {
     tk_ids_free(&t->suffix);
     free(t->piece);
     free(t->score);
+    free(t->weight);
+    free(t->shown);
+    tk__array_free(&t->trie);
     free(t->flags);
     free(t->added);
     tk_arena_free(&t->arena);
@@ -225,5 +260,10 @@ bool tk_tokenizer_adds_bos(const tk_tokenizer *t) {
 int32_t tk_tokenizer_special(const tk_tokenizer *t, tk_special which) { return t->special[which]; }
 const char *tk_tokenizer_model(const tk_tokenizer *t) {
     if (t->llama) return t->llama->kind;
-    return t->kind == TK_MODEL_BPE ? "BPE" : "SPM";
+    static const char *const names[] = { [TK_MODEL_BPE] = "BPE",
+                                         [TK_MODEL_SPM] = "SPM",
+                                         [TK_MODEL_UNIGRAM] = "Unigram",
+                                         [TK_MODEL_WORDPIECE] = "WordPiece",
+                                         [TK_MODEL_WORDLEVEL] = "WordLevel" };
+    return names[t->kind];
 }

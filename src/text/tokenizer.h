@@ -19,7 +19,8 @@ enum {
     TK_ID_MAX = 1 << 22,            /* ids are indices of arrays: a file may not ask for more than this */
     TK_JSON_MAX = 128 << 20,        /* tokenizer.json: the largest known has 33 MB */
     TK_ADDED_MAX = 1024,            /* bytes of one added token: bounds the trie walk at each position */
-    TK_STAGES = 16,                 /* stages of one kind */
+    TK_STAGES = 48,                 /* stages of one kind */
+    TK_UNK_PENALTY = 10,            /* Unigram: how far the unknown token lies below the least score */
     TK_SEGMENT_MAX = INT32_MAX / 4, /* bytes of one text: positions are 32 bits in the merge loops */
 };
 
@@ -68,6 +69,22 @@ unsigned tk__cp_class_15(uint32_t c);
 /* Code point ranges {first, last} of a general category ("L", "Lu", "N", ...) as Oniguruma wants them:
  * r[0] = count. Arena-owned; NULL with *known false for an unknown name. */
 uint32_t *tk__category_ranges(tk_arena *a, const char *name, bool *known);
+
+/* unicode_hf.c: what Hugging Face's library knows of a code point besides */
+enum {
+    TK_HF_PUNCTUATION = 1, /* Punctuation and BertPreTokenizer cut here */
+    TK_HF_OTHER = 2,       /* BertNormalizer drops it as a control character */
+    TK_HF_ACCENT = 4,      /* BertNormalizer drops it as an accent */
+    TK_HF_MARK = 8,        /* StripAccents drops it */
+    TK_HF_SCRIPT = 11      /* the bits from here on: a script, 0 goes with all */
+};
+unsigned tk__hf_kind(uint32_t c);
+uint32_t tk__hf_lower(uint32_t c); /* U+0130 becomes two code points: not here */
+/* End of the grapheme cluster that starts at `at` < n. */
+size_t tk__grapheme(const char *s, size_t n, size_t at);
+static inline bool tk__is_space(uint32_t c) { /* White_Space */
+    return c < 128 ? tk__ascii_class[c] & TK_CP_S : tk__cp_class(c) & TK_CP_S;
+}
 
 /* ---- maps (vocab_map.c) ---------------------------------------------------------------------------------
  */
@@ -118,6 +135,29 @@ static inline const tk__merge *tk__merges_get(const tk__merges *m, int32_t left,
 void tk__merges_free(tk__merges *m);
 uint64_t tk__seed(void); /* unpredictable, so that no file can be built to collide */
 
+/* ---- a trie that does not change (darray.c) ---------------------------------------------------------- */
+
+typedef struct tk__unit {
+    int32_t base, check, value; /* value -1: no key ends here */
+} tk__unit;
+typedef struct tk__array {
+    tk__unit *unit; /* node 0 is the root */
+    size_t n;
+    int32_t root, cursor; /* while it is built */
+} tk__array;
+typedef struct tk__key {
+    tk_str s;
+    int32_t value;
+} tk__key;
+/* Sorts keys; of equal ones the largest value stays. The strings are not kept. */
+tk_status tk__array_build(tk__array *a, tk__key *key, size_t n);
+void tk__array_free(tk__array *a);
+/* The child of a node, or -1. */
+static inline int32_t tk__array_step(const tk__array *a, int32_t node, uint8_t byte) {
+    int32_t at = a->unit[node].base + byte;
+    return a->unit[at].check == node ? at : -1;
+}
+
 /* ---- added tokens (added.c) ---------------------------------------------------------------------------- */
 
 typedef struct tk__added {
@@ -141,20 +181,36 @@ void tk__trie_free(tk__trie *t);
 
 typedef struct tk__work tk__work;
 
-/* normalizers.c */
+/* normalizers.c, normal_forms.c. *first: how many bytes at the start of the text stem from the first character of
+ * all that is encoded; a stage turns it into the same for its result (Metaspace's "first" asks). */
 typedef struct tk__normalizer tk__normalizer;
 struct tk__normalizer {
-    tk_status (*run)(const tk__normalizer *z, const char *s, size_t n, tk_buf *out);
+    tk_status (*run)(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
     tk_str a, b; /* Prepend: a. Replace: a (or the pattern) by b. */
     struct tk__regex *regex;
+    const struct tk__charsmap *charsmap;
+    const struct tk__sp_rules *sp;
+    unsigned drop;            /* TK_HF_* of what is dropped */
+    bool clean;               /* also drop U+0000 and U+FFFD, and make white space a blank */
     bool compose, compatible; /* Unicode normalization form: NFC, NFD, NFKC, NFKD */
+    bool left, right;         /* Strip */
 };
 tk_status tk__normalizer_add(tk_tokenizer *t, tk__normalizer z);
 tk_status tk__normalizers_parse(tk_tokenizer *t, const json_t *j);
-tk_status tk__normalize_prepend(const tk__normalizer *z, const char *s, size_t n, tk_buf *out);
-tk_status tk__normalize_replace(const tk__normalizer *z, const char *s, size_t n, tk_buf *out);
+tk_status tk__normalize_prepend(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
+tk_status tk__normalize_replace(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
+tk_status tk__normalize_unicode(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
+tk_status tk__normalize_charsmap(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
 /* All normalizers, one after the other, through two buffers; *s, *n: the text, then the result. */
-tk_status tk__normalize(const tk_tokenizer *t, tk_buf two[2], const char **s, size_t *n);
+tk_status tk__normalize(const tk_tokenizer *t, tk_buf two[2], const char **s, size_t *n, size_t *first);
+
+/* charsmap.c: SentencePiece's compiled replacements. The bytes are copied into the arena. */
+typedef struct tk__charsmap tk__charsmap;
+tk_status tk__charsmap_new(tk__charsmap **out, tk_arena *arena, const void *data, size_t n);
+/* The shortest or longest key that s[0..n) starts with: its length, 0 for none, and what replaces it. */
+size_t tk__charsmap_find(const tk__charsmap *m, const char *s, size_t n, bool longest, tk_str *to);
+/* base64.c: appends what `s` encodes; false: it is not base64. */
+bool tk__base64(tk_buf *out, const char *s, size_t n);
 
 /* pretok.c: cuts a piece and hands the parts to the next stage, in order. */
 typedef struct tk__pretok tk__pretok;
@@ -167,15 +223,20 @@ typedef enum tk__behavior {
     TK_WITH_NEXT,
     TK_CONTIGUOUS
 } tk__behavior;
+typedef enum tk__scheme { TK_PREPEND_NEVER, TK_PREPEND_FIRST, TK_PREPEND_ALWAYS } tk__scheme;
 struct tk__pretok {
     tk_status (*run)(tk__work *w, int stage, const char *s, size_t n);
+    bool (*is)(const tk__pretok *z, uint32_t c); /* a character to split at */
     tk__splitter *next;
     struct tk__regex *regex;
-    tk_str text; /* the string to split at */
+    tk_str text; /* the string to split at; Metaspace: its mark */
     tk__behavior behavior;
-    bool invert;
+    bool invert, split;
     bool collapsed; /* the regex runs over one byte a code point (llama_split.c) */
+    tk__scheme scheme;
+    size_t number; /* FixedLength: characters; CharDelimiterSplit: the character */
 };
+tk_status tk__metaspace_scheme(const json_t *j, tk__scheme *out);
 tk_status tk__pretoks_parse(tk_tokenizer *t, const json_t *j);
 tk_status tk__pretok_add(tk_tokenizer *t, tk__pretok z); /* takes the regex, also when it fails */
 tk_status tk__pretok_add_splitter(tk_tokenizer *t, tk__splitter *next);
@@ -214,7 +275,13 @@ void tk__search_free(tk__search *z);
 void tk__regex_free(tk__regex *r);
 
 /* bpe.c: merges by rank (BPE) or by score (SentencePiece-like) */
-typedef enum tk__model_kind { TK_MODEL_BPE, TK_MODEL_SPM } tk__model_kind;
+typedef enum tk__model_kind {
+    TK_MODEL_BPE,
+    TK_MODEL_SPM,
+    TK_MODEL_UNIGRAM,
+    TK_MODEL_WORDPIECE,
+    TK_MODEL_WORDLEVEL
+} tk__model_kind;
 /* A piece of text as the pre-tokenizers left it. Bytes mode: each byte is one letter; else each code point.
  */
 tk_status tk__model_encode(tk__work *w, const char *s, size_t n);
@@ -261,13 +328,36 @@ tk_status tk__llama_text_ugm(tk__work *w, const char *s, size_t n, bool first);
 tk_status tk__llama_text_rwkv(tk__work *w, const char *s, size_t n, bool first);
 uint32_t tk__llama_lower(uint32_t c);
 void tk__llama_free(tk__llama *l);
+/* unigram.c, wordpiece.c: the other models. _word: one piece of text; _finish: after the vocabulary. */
+tk_status tk__unigram_word(tk__work *w, const char *s, size_t n);
+tk_status tk__unigram_finish(tk_tokenizer *t);
+tk_status tk__parse_unigram(tk_tokenizer *t, const json_t *j);
+tk_status tk__wordpiece_word(tk__work *w, const char *s, size_t n);
+tk_status tk__wordpiece_finish(tk_tokenizer *t);
+tk_status tk__parse_wordpiece(tk_tokenizer *t, const json_t *j);
+tk_status tk__wordlevel_word(tk__work *w, const char *s, size_t n);
+tk_status tk__parse_wordlevel(tk_tokenizer *t, const json_t *j);
 
 /* decoders.c */
 typedef struct tk__decoder tk__decoder;
-enum { TK_DEC_BYTE_LEVEL, TK_DEC_REPLACE, TK_DEC_BYTE_FALLBACK, TK_DEC_STRIP, TK_DEC_SPACES };
+enum {
+    TK_DEC_BYTE_LEVEL,
+    TK_DEC_REPLACE,
+    TK_DEC_REGEX,
+    TK_DEC_BYTE_FALLBACK,
+    TK_DEC_STRIP,
+    TK_DEC_SPACES,
+    TK_DEC_METASPACE,
+    TK_DEC_WORDPIECE,
+    TK_DEC_SUFFIX,
+    TK_DEC_ONCE, /* CTC */
+    TK_DEC_SOME
+};
 struct tk__decoder {
     int kind;
     bool fused;         /* a stage before it glued all tokens into one text */
+    bool whole;         /* it needs all of that text at once */
+    struct tk__regex *regex;
     tk_str a, b;        /* Replace: a by b. Strip: a, one character */
     size_t start, stop; /* Strip: how many of them at either end */
 };
@@ -290,6 +380,8 @@ struct tk_tokenizer {
     tk__pieces ids; /* model's pieces */
     tk__pieces added_ids;
     size_t longest; /* bytes of the longest piece that SPM may merge to */
+    size_t n_model; /* what the model counts as its vocabulary's size; 0: as many as it has pieces */
+    tk_str *shown;  /* [size] text of added tokens that the normalizer changes; NULL: none */
     int32_t special[TK_SPECIALS];
     /* stages */
     tk__added *added;
@@ -307,6 +399,16 @@ struct tk_tokenizer {
     tk__llama *llama; /* GGUF; NULL: Hugging Face's stages */
     bool raw_added; /* GGUF: added tokens are spelled as text, not in the byte-level alphabet */
     int32_t unk;
+    tk_str unk_missing; /* BPE: its unknown token, which is not in the vocabulary; s NULL: fine */
+    tk_str sub_prefix;  /* WordPiece, BPE: before pieces inside a word */
+    tk_str end_suffix;  /* BPE: after the last letter of a word */
+    /* Unigram, WordPiece */
+    tk__array trie;
+    double *weight; /* [size] */
+    double unk_weight;
+    bool float_scores;     /* sums are rounded to float, as the sentencepiece package has it */
+    int32_t inner_node;    /* where walks inside a word start; -1: no such piece */
+    size_t max_characters; /* longer words are unknown */
     tk_str
         mark; /* a word may be cut before this (a space) where it follows something else; s NULL: nowhere */
     int32_t letter_id[256]; /* bytes mode: id of the letter; -1 none */
@@ -334,6 +436,7 @@ bool tk__json_true(const json_t *j, const char *key, bool otherwise);
 /* "type" of a stage; `depth` bounds Sequences inside Sequences. */
 tk_status tk__json_type(const json_t *j, const char *what, int depth, const char **type);
 tk_status tk__unknown_stage(const char *what, const char *type);
+tk_status tk__parse_vocab(tk_tokenizer *t, const json_t *vocab);
 tk_str tk__keep(tk_tokenizer *t, const char *s, size_t n); /* s NULL: out of memory */
 
 /* ---- work: what one encode call needs (encode.c)
@@ -363,7 +466,9 @@ struct tk__work {
     const tk_tokenizer *t;
     tk_ids *out;
     unsigned flags; /* TK_ENCODE_* */
+    const char *text; /* all of it, valid UTF-8 */
     tk_buf clean, norm[2];
+    tk_buf spelled; /* BPE with affixes: a letter with them */
     tk_buf stage[TK_STAGES]; /* text that a pre-tokenizer rewrites */
     tk__search search;
     tk__symbol *symbol;
@@ -377,12 +482,14 @@ struct tk__work {
     } *fragment[2];
     size_t cap_fragment[2];
     uint8_t *seen; /* llama: [n_special] occurs in the text */
-    struct tk__best {
+    struct tk__best { /* Unigram and UGM: the last piece of the best way to a position, and the sum of scores */
         double score;
         uint32_t from;
         int32_t id;
-    } *best; /* UGM */
+    } *best;
     size_t cap_best;
+    /* The part of a buffer that stems from the text's first character: Metaspace's "first". NULL: none */
+    const char *first, *first_end;
 };
 tk_status tk__work_new(tk__work **out, const tk_tokenizer *t);
 void tk__work_free(tk__work *w);
