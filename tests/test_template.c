@@ -73,6 +73,40 @@ static void snippets_equal_jinja2(void **state) {
     assert_int_equal(bad, 0);
 }
 
+/* Each thing that real templates were counted to use, by name */
+static void named_features_equal_jinja2(void **state) {
+    (void)state;
+    char *vars = json_dumps(json_object_get(vectors, "vars"), 0);
+    json_t *one;
+    size_t i, bad = 0;
+    assert_true(json_array_size(json_object_get(vectors, "named")) >= 75);
+    json_array_foreach(json_object_get(vectors, "named"), i, one) {
+        const json_t *src = json_array_get(one, 1), *want = json_array_get(one, 2);
+        bad += !agrees(json_string_value(json_array_get(one, 0)), json_string_value(src),
+                       json_string_length(src), vars, json_string_value(want), json_string_length(want),
+                       json_string_value(json_array_get(one, 3)));
+    }
+    free(vars);
+    assert_int_equal(bad, 0);
+}
+
+/* Templates and contexts that tools/fuzz_templates.py made up */
+static void random_templates_equal_jinja2(void **state) {
+    (void)state;
+    json_t *all = json_load_file("tests/data/templates/random.json", 0, NULL), *one;
+    size_t i, bad = 0;
+    assert_true(json_array_size(all) >= 100);
+    json_array_foreach(all, i, one) {
+        const json_t *src = json_array_get(one, 0), *want = json_array_get(one, 2);
+        char *vars = json_dumps(json_array_get(one, 1), 0);
+        bad += !agrees("random", json_string_value(src), json_string_length(src), vars,
+                       json_string_value(want), json_string_length(want), "");
+        free(vars);
+    }
+    json_decref(all);
+    assert_int_equal(bad, 0);
+}
+
 static void chats_equal_jinja2(void **state) {
     (void)state;
     json_t *one;
@@ -403,7 +437,9 @@ static void gathering_is_linear(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(snippets_equal_jinja2),        cmocka_unit_test(chats_equal_jinja2),
+        cmocka_unit_test(snippets_equal_jinja2),        cmocka_unit_test(named_features_equal_jinja2),
+        cmocka_unit_test(random_templates_equal_jinja2),
+        cmocka_unit_test(chats_equal_jinja2),
         cmocka_unit_test(shared_templates_render),      cmocka_unit_test(hostile_templates_fail_soon),
         cmocka_unit_test(deep_and_long_sources),        cmocka_unit_test(every_limit_holds),
         cmocka_unit_test(variables_are_checked),        cmocka_unit_test(time_is_the_callers),

@@ -16,6 +16,7 @@ compiles its AMX code wrongly). `make check` needs none of that, for each judge 
     vocabulary           llama.cpp on SmolLM2's vocabulary    tests/test_tokenizer.c (smollm.cases.json, gguf_special_tokens)
     tokenizers           HF tokenizers                        tests/test_tokenizer.c on tests/data/tokenizers
     templates            jinja2                               tests/test_template.c on committed cases
+    random templates     jinja2                               tests/test_template.c on random.json
     hub                  huggingface_hub                      tests/test_hub.c, tests/cli_models.sh
 """
 import argparse
@@ -39,6 +40,7 @@ JUDGES = {
     "vocabulary": ["tools/judge_vocab.py", "--build", "{build}"],
     "tokenizers": ["tools/judge_tokenizers.py", "--lib", "{build}/lib/libtokamak.so", "--cli", "{build}/bin/tokamak", "gpt2", "llama3_2"],
     "templates": ["tools/judge_templates.py", "--lib", "{build}/lib/libtokamak.so"],
+    "random templates": ["tools/fuzz_templates.py", "--lib", "{build}/lib/libtokamak.so"],
     "hub": ["tools/judge_hub.py", "{build}/bin/tokamak"],
 }
 

@@ -388,8 +388,9 @@ tk_status tk__jcontains(jx *c, jval seq, jval v, bool *yes);
 /* tables */
 extern const jrow tk__jfilters[], tk__jseq_filters[], tk__jtests[], tk__jglobals[];
 tk_status tk__jsort(jx *c, jval *items, jval *keys, size_t n, bool reverse); /* stable; both arrays move */
-extern const jrow tk__jstr_methods[], tk__jdict_methods[], tk__jlist_methods[], tk__jtuple_methods[],
-    tk__jint_methods[], tk__jfloat_methods[], tk__jloop_methods[], tk__jcycler_methods[];
+extern const jrow tk__jstr_methods[], tk__jdict_methods[], tk__jdict_functions[], tk__jrange_methods[],
+    tk__jlist_methods[], tk__jtuple_methods[], tk__jint_methods[], tk__jfloat_methods[], tk__jloop_methods[],
+    tk__jcycler_methods[];
 const jrow *tk__jrow_find(const jrow *table, const char *name, size_t n);
 const jrow *tk__jfilter_find(const jstr *name);
 const jrow *tk__jtest_find(const jstr *name);

@@ -167,6 +167,7 @@ static tk_status dict(jx *c, const jcall *k, jval *out) {
     const jargs *a = k->raw;
     TK_TRY(tk__jdict_new(c, (size_t)a->n_kw, out));
     if (a->n_pos > 1) return JFAIL(c, "dict expected at most 1 argument, got %d", a->n_pos);
+    if (a->n_pos && a->pos[0].type == J_UNDEF) return JFAIL(c, "%s", a->pos[0].undef);
     if (a->n_pos && a->pos[0].type == J_DICT) {
         const jdict *d = a->pos[0].d;
         for (size_t i = 0; i < d->n; i++) TK_TRY(tk__jdict_set(c, out->d, d->at[i].key, d->at[i].val));
@@ -183,6 +184,15 @@ static tk_status dict(jx *c, const jcall *k, jval *out) {
     }
     for (int i = 0; i < a->n_kw; i++)
         TK_TRY(tk__jdict_set(c, out->d, (jval){ .type = J_STR, .s = a->names[i] }, a->kw[i]));
+    return TK_OK;
+}
+
+static tk_status fromkeys(jx *c, const jcall *k, jval *out) { /* iterable, value */
+    jval keys;
+    TK_TRY(tk__jlist_of(c, k->a[0], &keys));
+    TK_TRY(tk__jdict_new(c, keys.l->n, out));
+    for (size_t i = 0; i < keys.l->n; i++)
+        TK_TRY(tk__jdict_set(c, out->d, keys.l->at[i], k->a[1].type == J_MISSING ? tk__jnone : k->a[1]));
     return TK_OK;
 }
 
@@ -312,25 +322,36 @@ static tk_status copy(jx *c, const jcall *k, jval *out) { /* nothing can change 
     return TK_OK;
 }
 
+/* list, tuple or range as a list */
+static tk_status as_list(jx *c, jval v, jlist **l) {
+    if (v.type == J_RANGE) TK_TRY(tk__jlist_of(c, v, &v));
+    *l = v.l;
+    return TK_OK;
+}
+
 static tk_status count(jx *c, const jcall *k, jval *out) {
+    jlist *l;
+    TK_TRY(as_list(c, k->self, &l));
     *out = tk__jint(0);
-    for (size_t i = 0; i < k->self.l->n; i++) {
+    for (size_t i = 0; i < l->n; i++) {
         bool eq;
-        TK_TRY(tk__jequal(c, k->self.l->at[i], k->a[0], &eq));
+        TK_TRY(tk__jequal(c, l->at[i], k->a[0], &eq));
         out->i += eq;
     }
     return TK_OK;
 }
 
 static tk_status index_(jx *c, const jcall *k, jval *out) { /* value, start, stop */
-    int64_t n = (int64_t)k->self.l->n, from = 0, to = n;
+    jlist *l;
+    TK_TRY(as_list(c, k->self, &l));
+    int64_t n = (int64_t)l->n, from = 0, to = n;
     tk__jinteger(k->a[1], &from);
     tk__jinteger(k->a[2], &to);
     if (from < 0) from = TK_MAX(from + n, 0);
     if (to < 0) to = TK_MAX(to + n, 0);
     for (; from < TK_MIN(to, n); from++) {
         bool eq;
-        TK_TRY(tk__jequal(c, k->self.l->at[from], k->a[0], &eq));
+        TK_TRY(tk__jequal(c, l->at[from], k->a[0], &eq));
         *out = tk__jint(from);
         if (eq) return TK_OK;
     }
@@ -353,7 +374,13 @@ static tk_status is_whole(jx *c, const jcall *k, jval *out) {
 
 const jrow tk__jdict_methods[] = {
     { "get", ". .", 1, get },    { "items", "", 0, items }, { "keys", "", 0, keys },
-    { "values", "", 0, values }, { "copy", "", 0, copy },   { "fromkeys", "*", 0, NULL },
+    { "values", "", 0, values }, { "copy", "", 0, copy },   { "fromkeys", ". .", 1, fromkeys },
+    { NULL, NULL, 0, NULL },
+};
+const jrow tk__jdict_functions[] = { { "fromkeys", ". .", 1, fromkeys }, { NULL, NULL, 0, NULL } };
+const jrow tk__jrange_methods[] = {
+    { "index", ".", 1, index_ },
+    { "count", ".", 1, count },
     { NULL, NULL, 0, NULL },
 };
 const jrow tk__jlist_methods[] = {

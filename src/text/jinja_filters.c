@@ -213,7 +213,8 @@ static tk_status urlencode(jx *c, const jcall *k, jval *out) {
     jval from = k->self, pair, kv;
     TK_TRY(tk__jmark(c, &mark));
     if (from.type == J_DICT) from = (jval){ .type = J_VIEW, .view = 'i', .d = from.d };
-    bool pairs = from.type == J_VIEW || from.type == J_LIST || from.type == J_TUPLE || from.type == J_ITER;
+    bool pairs = from.type == J_VIEW || from.type == J_LIST || from.type == J_TUPLE || from.type == J_ITER ||
+                 from.type == J_RANGE || from.type == J_LOOP;
     if (!pairs) {
         TK_TRY(quote(c, from, false));
         return tk__jtake(c, mark, out);

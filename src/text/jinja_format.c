@@ -46,8 +46,8 @@ int tk__jfloat_repr(char *to, double f) {
 typedef struct spec {
     uint32_t fill;
     char align, sign, type, group; /* align < > ^ =; 0 where not given */
-    bool alt;
-    int64_t width, precision; /* precision -1: not given */
+    bool alt, zero;                /* zero: '=' comes from a 0 before the width, which strings ignore */
+    int64_t width, precision;      /* precision -1: not given */
 } spec;
 
 static tk_status pad(jx *c, const spec *s, const char *head, const char *text, size_t n, size_t chars) {
@@ -69,7 +69,7 @@ static tk_status write_string(jx *c, spec s, const jstr *v) {
         chars = (size_t)s.precision;
         n = tk__jutf8_at(v, chars);
     }
-    if (!s.align) s.align = '<';
+    if (!s.align || s.zero) s.align = '<';
     return pad(c, &s, "", v->s, n, chars);
 }
 
@@ -297,19 +297,21 @@ tk_status tk__jformat_percent(jx *c, const jstr *fmt, jval args, jval *out) {
 
 static tk_status parse_spec(jx *c, const char *p, const char *end, spec *s) {
     *s = (spec){ .fill = ' ', .precision = -1 };
+    bool filled = false;
     if (p < end) {
         const char *q = p;
         uint32_t cp = tk__jutf8_next(&q);
         if (q < end && strchr("<>^=", *q))
-            s->fill = cp, s->align = *q, p = q + 1;
+            s->fill = cp, s->align = *q, p = q + 1, filled = true;
         else if (strchr("<>^=", *p))
             s->align = *p++;
     }
     if (p < end && (*p == '+' || *p == '-' || *p == ' ')) s->sign = *p++;
     if (p < end && *p == '#') s->alt = true, p++;
     if (p < end && *p == '0') {
-        p++;
-        if (!s->align) s->align = '=', s->fill = '0';
+        p++, s->zero = !s->align;
+        if (s->zero) s->align = '=';
+        if (!filled) s->fill = '0';
     }
     for (; p < end && *p >= '0' && *p <= '9'; p++) {
         if ((s->width = s->width * 10 + (*p - '0')) > INT32_MAX)
@@ -332,7 +334,7 @@ static tk_status apply_spec(jx *c, const spec *s, bool plain, jval v) {
     double f;
     if (plain) return tk__jprint(c, v);
     if (v.type == J_STR) {
-        if ((s->type && s->type != 's') || s->sign || s->align == '=' || s->alt || s->group) {
+        if ((s->type && s->type != 's') || s->sign || (s->align == '=' && !s->zero) || s->alt || s->group) {
             return JFAIL(c, "Invalid format specifier for object of type 'str'");
         }
         return write_string(c, *s, v.s);

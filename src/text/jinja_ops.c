@@ -468,6 +468,8 @@ static const struct {
     { J_STR, tk__jstr_methods, "" },
     { J_LIST, tk__jlist_methods, " append clear pop reverse insert sort extend remove " },
     { J_TUPLE, tk__jtuple_methods, "" },
+    { J_RANGE, tk__jrange_methods, "" },
+    { J_FUNC, tk__jdict_functions, "" }, /* of `dict` only */
     { J_DICT, tk__jdict_methods, " clear pop popitem setdefault update " },
     { J_INT, tk__jint_methods, "" },
     { J_BOOL, tk__jint_methods, "" },
@@ -519,6 +521,10 @@ tk_status tk__jattribute(jx *c, jval obj, const jstr *name, jval *out) {
         *out = obj.l->at[obj.l->at[obj.l->n].i];
         return TK_OK;
     }
+    static const char *const bounds[] = { "start", "stop", "step" };
+    for (size_t i = 0; obj.type == J_RANGE && i < TK_COUNT(bounds); i++)
+        if (tk__jstr_eq(name, bounds[i])) *out = tk__jint(obj.range[i]);
+    if (obj.type == J_FUNC && strcmp(obj.fn->row->name, "dict")) return TK_OK;
     for (size_t i = 0; i < TK_COUNT(methods_of); i++) {
         if (methods_of[i].type != obj.type) continue;
         const jrow *row = tk__jrow_find(methods_of[i].methods, name->s, name->n);

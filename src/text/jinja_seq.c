@@ -81,7 +81,8 @@ tk_status tk__jsort(jx *c, jval *items, jval *keys, size_t n, bool reverse) {
     return TK_OK;
 }
 
-/* One key an item, or for sort's "a,b" a list of them. */
+/* One key an item; for sort a list of keys, since it takes "a,b", which also lets equal undefined keys pass.
+ */
 static tk_status keys_of(jx *c, const jlist *l, jval attribute, bool case_sensitive, bool many, jval *out) {
     TK_TRY(tk__jlist_new(c, J_LIST, l->n, out));
     size_t parts = 1;
@@ -89,12 +90,16 @@ static tk_status keys_of(jx *c, const jlist *l, jval attribute, bool case_sensit
         for (size_t p = 0; p < attribute.s->n; p++) parts += attribute.s->s[p] == ',';
     }
     for (size_t i = 0; i < l->n; i++) {
-        if (parts == 1) {
+        if (!many) {
             TK_TRY(sort_key(c, l->at[i], attribute, case_sensitive, &out->l->at[i]));
             continue;
         }
         jval *key = &out->l->at[i], name;
         TK_TRY(tk__jlist_new(c, J_LIST, parts, key));
+        if (attribute.type != J_STR) {
+            TK_TRY(sort_key(c, l->at[i], attribute, case_sensitive, &key->l->at[0]));
+            continue;
+        }
         for (size_t k = 0, from = 0, to; k < parts; k++, from = to + 1) {
             for (to = from; to < attribute.s->n && attribute.s->s[to] != ',';) to++;
             TK_TRY(tk__jstr_view(c, attribute.s, from, to, &name));

@@ -258,6 +258,7 @@ static tk_status hash(jx *c, jval key, uint64_t *h) {
     case J_STR: *h = XXH3_64bits(key.s->s, key.s->n); return TK_OK;
     case J_NONE:
     case J_UNDEF: *h = key.type; return TK_OK;
+    case J_RANGE: *h = (uint64_t)key.range[3]; return TK_OK;
     case J_TUPLE:
         *h = 7;
         TK_TRY(tk__jenter(c));
