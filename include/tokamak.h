@@ -71,6 +71,7 @@ typedef struct tk_model_options { /* zeroed: the defaults */
                             free memory */
     int32_t threads;     /* 0: one a core */
     int32_t sessions;    /* how many may exist at once; 0: 1 */
+    const char *chat_template; /* the name of one, of a model that has several; NULL: "default" */
 } tk_model_options;
 /* `path`: a GGUF file, a Hugging Face folder, or a llama2.c checkpoint. options may be NULL. All memory is
  * taken here: what comes after does not run out of it. */

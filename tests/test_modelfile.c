@@ -71,6 +71,11 @@ static void weights_equal_their_makers(void **state) {
     compare_weights("llama2c-v1", "llama2c-v1.bin");
 }
 
+static const char *template_of(const tk_modelfile *f, const char *name, bool tools) {
+    const char *text;
+    return tk_modelfile_template(f, name, tools, &text) == TK_OK ? text : NULL;
+}
+
 static void config_of_a_hf_llama(void **state) {
     (void)state;
     tk_modelfile *f = open_ok(DATA "hf-llama", NULL);
@@ -94,7 +99,9 @@ static void config_of_a_hf_llama(void **state) {
     const tk_gen_defaults *g = tk_modelfile_gen_defaults(f);
     assert_true(g->has_temperature && g->temperature == 0.6f && g->has_top_p && g->top_p == 0.9f &&
                 !g->has_top_k && g->do_sample);
-    assert_string_equal(tk_modelfile_template(f), "{{ messages[0].content }}");
+    assert_string_equal(template_of(f, NULL, false), "{{ messages[0].content }}");
+    assert_string_equal(template_of(f, NULL, true), "no");
+    assert_null(template_of(f, "rag", true));
     assert_string_equal(tk_modelfile_special(f, "bos_token"), "<s>");
     assert_string_equal(tk_modelfile_special(f, "eos_token"), "</s>");
     assert_null(tk_modelfile_special(f, "pad_token"));
@@ -106,7 +113,7 @@ static void config_with_transformers_5_keys(void **state) {
     tk_modelfile *f = open_ok(DATA "hf-sharded", NULL);
     const tk_config *c = tk_modelfile_config(f);
     assert_true(c->tied && c->rope.scaling == TK_ROPE_LINEAR && c->rope.factor == 2 && c->rope.theta == 7000);
-    assert_string_equal(tk_modelfile_template(f), "{{ bos_token }}newer\n"); /* not tokenizer_config.json's */
+    assert_string_equal(template_of(f, NULL, false), "{{ bos_token }}newer\n"); /* not tokenizer_config.json's */
     tk_weight_view v;
     assert_int_equal(tk_modelfile_weight(f, "head", 0, &v), TK_OK);
     assert_null(v.data); /* tied: absent, and no error */
@@ -226,7 +233,7 @@ static void tokenizer_and_template_of_gguf(void **state) {
         snprintf(path, sizeof path, DATA "%s", files[i]);
         tk_modelfile *f = open_ok(path, &(tk_modelfile_options){ .vocab_only = i == 0 });
         assert_true((tk_modelfile_config(f) == NULL) == (i == 0));
-        assert_string_equal(tk_modelfile_template(f), "{{ messages[0].content }}<|end|>");
+        assert_string_equal(template_of(f, NULL, false), "{{ messages[0].content }}<|end|>");
         assert_string_equal(tk_modelfile_special(f, "eos_token"), "<|end|>");
         tk_tokenizer *t, *again;
         if (tk_modelfile_tokenizer(f, &t) != TK_OK) fail_msg("%s", tk_error());

@@ -392,33 +392,21 @@ static void time_is_the_callers(void **state) {
 
 static void the_right_template_is_chosen(void **state) {
     (void)state;
-    static const char list[] =
-        "[{\"name\":\"default\",\"template\":\"D\"},{\"name\":\"tool_use\",\"template\":\"T\"},"
-        "{\"name\":\"rag\",\"template\":\"R\"}]";
+    static const tk_template_source all[] = { { "rag", "R" }, { "default", "D" }, { "tool_use", "T" } };
     static const struct {
-        const char *json, *name;
+        int n;
+        const char *name;
         bool tools;
         const char *want;
     } cases[] = {
-        { "\"plain {{ x }}\"", NULL, true, "plain {{ x }}" },
-        { list, NULL, false, "D" },
-        { list, NULL, true, "T" },
-        { list, "rag", true, "R" },
-        { list, "none", true, NULL },
-        { "{\"default\":\"D\"}", NULL, true, "D" },
-        { "[{\"name\":\"x\",\"template\":\"D\"}]", NULL, false, NULL },
-        { "5", NULL, false, NULL },
-        { "[1, {}]", NULL, false, NULL },
-        { "{\"default\":5}", NULL, false, NULL },
-        { "nonsense", NULL, false, NULL },
+        { 3, NULL, false, "D" },       { 3, NULL, true, "T" },   { 3, "rag", true, "R" },
+        { 3, "none", true, NULL },     { 2, NULL, true, "D" },   { 1, NULL, true, NULL },
+        { 1, "default", false, NULL }, { 0, NULL, false, NULL },
     };
     for (size_t i = 0; i < TK_COUNT(cases); i++) {
-        tk_buf out = { 0 };
-        tk_status s =
-            tk_template_choose(cases[i].json, strlen(cases[i].json), cases[i].name, cases[i].tools, &out);
-        assert_true((s == TK_OK) == (cases[i].want != NULL));
-        if (cases[i].want) assert_string_equal(out.data, cases[i].want);
-        tk_buf_free(&out);
+        const char *got = tk_template_choose(all, cases[i].n, cases[i].name, cases[i].tools);
+        assert_int_equal(got != NULL, cases[i].want != NULL);
+        if (got) assert_string_equal(got, cases[i].want);
     }
 }
 
@@ -437,13 +425,12 @@ static void gathering_is_linear(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(snippets_equal_jinja2),        cmocka_unit_test(named_features_equal_jinja2),
-        cmocka_unit_test(random_templates_equal_jinja2),
-        cmocka_unit_test(chats_equal_jinja2),
-        cmocka_unit_test(shared_templates_render),      cmocka_unit_test(hostile_templates_fail_soon),
-        cmocka_unit_test(deep_and_long_sources),        cmocka_unit_test(every_limit_holds),
-        cmocka_unit_test(variables_are_checked),        cmocka_unit_test(time_is_the_callers),
-        cmocka_unit_test(the_right_template_is_chosen), cmocka_unit_test(gathering_is_linear),
+        cmocka_unit_test(snippets_equal_jinja2),         cmocka_unit_test(named_features_equal_jinja2),
+        cmocka_unit_test(random_templates_equal_jinja2), cmocka_unit_test(chats_equal_jinja2),
+        cmocka_unit_test(shared_templates_render),       cmocka_unit_test(hostile_templates_fail_soon),
+        cmocka_unit_test(deep_and_long_sources),         cmocka_unit_test(every_limit_holds),
+        cmocka_unit_test(variables_are_checked),         cmocka_unit_test(time_is_the_callers),
+        cmocka_unit_test(the_right_template_is_chosen),  cmocka_unit_test(gathering_is_linear),
     };
     return cmocka_run_group_tests(tests, load_vectors, free_vectors);
 }

@@ -193,7 +193,7 @@ tk_status cmd_bench(const cli_args *a) {
         .repeat = (int)cli_int(a, "--repeat"),
     };
     double start = tk_now();
-    TK_TRY(cli_open(a, 0, b.batch, &b.m));
+    TK_TRY(cli_open(a, 0, b.batch, NULL, &b.m));
     double load = tk_now() - start;
     int need = b.depth + TK_MAX(b.prefill, b.decode);
     tk_status s = need <= b.m->ctx ? run(a, &b, load)

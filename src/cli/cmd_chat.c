@@ -380,7 +380,7 @@ static tk_status converse(chat *c) {
 
 tk_status cmd_chat(const cli_args *a) {
     chat c = { 0 };
-    tk_status s = cli_open(a, 0, 1, &c.model);
+    tk_status s = cli_open(a, 0, 1, cli_string(a, "--template"), &c.model);
     if (s == TK_OK) s = cli_answer(a, c.model, &c.state, &c.request);
     if (s == TK_OK) s = set_system(&c, c.state.system);
     if (s == TK_OK) s = tk_session_new(&c.session, c.model);

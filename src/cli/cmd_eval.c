@@ -91,7 +91,7 @@ tk_status cmd_eval(const cli_args *a) {
     tk_model *m = NULL;
     tk_buf text = { 0 };
     tk_status s = cli_input(a, &text);
-    if (s == TK_OK) s = cli_open(a, ROWS, 1, &m);
+    if (s == TK_OK) s = cli_open(a, ROWS, 1, NULL, &m);
     if (s == TK_OK) s = evaluate(a, m, &text);
     tk_model_close(m);
     tk_buf_free(&text);

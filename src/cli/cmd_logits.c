@@ -76,7 +76,7 @@ tk_status cmd_logits(const cli_args *a) {
     if (s == TK_OK && !count)
         s = TK_FAIL(TK_E_USAGE,
                     "--tokens is empty\nthere is no position to give logits for\ngive at least one id");
-    if (s == TK_OK) s = cli_open(a, ROWS, 1, &m);
+    if (s == TK_OK) s = cli_open(a, ROWS, 1, NULL, &m);
     if (s == TK_OK) s = write_file(m, path, ids, count);
     tk_model_close(m);
     tk_arena_free(&arena);

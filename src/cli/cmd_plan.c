@@ -29,10 +29,13 @@ static tk_status open_plan(const cli_args *a, opened *o) {
     const char *kv = cli_string(a, "--kv-type");
     if (kv && *kv && *kv != '(') e.kv = tk_format_by_name(kv), e.kv_set = true;
     TK_TRY(cli_model(a->pos[0], &path));
-    tk_status s = tk_modelfile_open(&o->file, path, NULL);
+    const char *tokenizer = cli_string(a, "--tokenizer");
+    tk_tokenizer *t;
+    tk_status s = tk_modelfile_open(&o->file, path, &(tk_modelfile_options){ .tokenizer = tokenizer });
     free(path);
     TK_TRY(s);
-    s = tk_engine_new(&o->engine, o->file, &e);
+    if (tokenizer) s = tk_modelfile_tokenizer(o->file, &t); /* a model that cannot be run with it has no plan */
+    if (s == TK_OK) s = tk_engine_new(&o->engine, o->file, &e);
     if (s != TK_OK) tk_modelfile_free(o->file);
     return s;
 }

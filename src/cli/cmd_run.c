@@ -57,7 +57,7 @@ tk_status cmd_run(const cli_args *a) {
     if (s == TK_OK && !cli_string(a, "--prompt") && !cli_flag(a, "--raw") && prompt.len &&
         prompt.data[prompt.len - 1] == '\n')
         prompt.data[--prompt.len] = 0;
-    if (s == TK_OK) s = cli_open(a, 0, 1, &m);
+    if (s == TK_OK) s = cli_open(a, 0, 1, cli_string(a, "--template"), &m);
     if (s == TK_OK) s = answer(a, m, &prompt, start);
     tk_model_close(m);
     tk_buf_free(&prompt);

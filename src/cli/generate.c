@@ -22,11 +22,12 @@ const cli_option cli_answer_options[] = {
     { "--seed", CLI_INT, "S", "(random)", "the same seed draws the same text", 0, 9007199254740992.0 },
     { "--stop", CLI_LIST, "TEXT", NULL, "end the answer before this text" },
     { "--system", CLI_STRING, "TEXT", NULL, "the system message of the chat" },
+    { "--template", CLI_STRING, "NAME", "(default)", "the chat template, of a model that has several" },
     { "--raw", CLI_FLAG, NULL, NULL, "continue the text as it is, without chat template" },
     { 0 },
 };
 
-tk_status cli_open(const cli_args *a, int rows, int sessions, tk_model **out) {
+tk_status cli_open(const cli_args *a, int rows, int sessions, const char *chat_template, tk_model **out) {
     char *path;
     TK_TRY(cli_model(a->pos[0], &path));
     tk_model_options o = {
@@ -36,6 +37,7 @@ tk_status cli_open(const cli_args *a, int rows, int sessions, tk_model **out) {
         .ctx = (int32_t)cli_int(a, "--ctx"),
         .threads = (int32_t)cli_int(a, "--threads"),
         .sessions = sessions,
+        .chat_template = chat_template,
     };
     tk_status s = tk__model_open(out, path, &o, rows);
     free(path);

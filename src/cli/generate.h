@@ -10,7 +10,7 @@ extern const cli_option cli_answer_options[];
 
 /* Opens the command's MODEL as cli_model_options say; tells when the context was lowered. rows: see
  * tk__model_open. */
-tk_status cli_open(const cli_args *a, int rows, int sessions, tk_model **out);
+tk_status cli_open(const cli_args *a, int rows, int sessions, const char *chat_template, tk_model **out);
 
 typedef struct cli_answer_state {
     const char *system; /* NULL: none */

@@ -126,6 +126,7 @@ struct tk_model {
     int32_t ctx;
     tk_tokenizer *tokenizer;    /* the file's; NULL until asked for: numbers need none */
     tk_template *chat_template; /* NULL until a chat is rendered */
+    char *template_name;        /* NULL: the model's default */
 };
 /* tk_model_open with up to `rows` positions of logits a step, for those who want all of them. */
 tk_status tk__model_open(tk_model **out, const char *path, const tk_model_options *options, int rows);

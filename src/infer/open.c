@@ -30,6 +30,12 @@ static tk_status open_into(tk_model *m, const char *path, const tk_model_options
     TK_TRY(parse_options(o, &engine));
     TK_TRY(tk_modelfile_open(&m->file, path, &(tk_modelfile_options){ .tokenizer = o->tokenizer }));
     m->config = tk_modelfile_config(m->file);
+    if (o->chat_template) {
+        const char *source;
+        TK_TRY(tk_modelfile_template(m->file, o->chat_template, false, &source));
+        if (!(m->template_name = strdup(o->chat_template)))
+            return TK_FAIL(TK_E_NOMEM, "out of memory\nfor a model");
+    }
     TK_TRY(tk_engine_new(&m->engine, m->file, &engine));
     m->ctx = (int32_t)tk_engine_info_of(m->engine)->ctx;
     return TK_OK;
@@ -55,11 +61,14 @@ void tk_model_close(tk_model *m) {
     if (!m) return;
     tk_engine_free(m->engine);
     tk_template_free(m->chat_template);
+    free(m->template_name);
     tk_modelfile_free(m->file);
     free(m);
 }
 
 tk_model_info tk_model_about(const tk_model *m) {
+    int templates;
+    tk_modelfile_templates(m->file, &templates);
     return (tk_model_info){
         .name = m->config->name,
         .family = tk_arch_name(m->config->arch),
@@ -67,7 +76,7 @@ tk_model_info tk_model_about(const tk_model *m) {
         .vocab = m->config->n_vocab,
         .ctx = m->ctx,
         .model_ctx = m->config->n_ctx,
-        .has_template = tk_modelfile_template(m->file) != NULL,
+        .has_template = templates > 0,
     };
 }
 

@@ -55,13 +55,11 @@ static tk_status render(tk_model *m, const tk_request *r, tk_buf *out) {
         TK_TRY(check_utf8(r->messages[i].role, strlen(r->messages[i].role)));
         TK_TRY(check_utf8(r->messages[i].content, strlen(r->messages[i].content)));
     }
-    const char *source = tk_modelfile_template(m->file);
-    if (!source)
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "this model has no chat template\n%s does not say how a chat is written\n"
-                       "give plain text (`run --raw`)",
-                       tk_modelfile_path(m->file));
-    if (!m->chat_template) TK_TRY(tk_template_parse(&m->chat_template, source, strlen(source)));
+    if (!m->chat_template) {
+        const char *source;
+        TK_TRY(tk_modelfile_template(m->file, m->template_name, false, &source));
+        TK_TRY(tk_template_parse(&m->chat_template, source, strlen(source)));
+    }
     char *json = chat_json(m, r);
     if (!json) return TK_FAIL(TK_E_NOMEM, "out of memory\nfor a chat of %zu messages", r->message_count);
     tk_status s = tk_template_render(m->chat_template, json, strlen(json), NULL, out);

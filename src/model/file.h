@@ -54,7 +54,7 @@ typedef struct tk__gguf_kv {
 /* ---- the open file
  * ------------------------------------------------------------------------------------------ */
 
-typedef enum tk__source { TK__HF, TK__GGUF, TK__LLAMA2C, TK__VOCAB_FILE, TK__SOURCES } tk__source;
+typedef enum tk__source { TK__HF, TK__GGUF, TK__LLAMA2C, TK__PART, TK__VOCAB_FILE, TK__SOURCES } tk__source;
 
 typedef struct tk__role_views { /* of one role: [n_layer] or [1]; entries with data NULL are absent */
     tk_weight_view *view;
@@ -73,7 +73,9 @@ struct tk_modelfile {
     tk_arena arena;
     tk__source source;
     const char *path, *format;
-    bool vocab_only;
+    bool vocab_only, inspect;
+    tk_status problem; /* with inspect: the first, its text below */
+    const char *problem_text;
     tk_map *map; /* [n_maps]; fixed in place once tensors point at them */
     int n_maps;
     tk_tensor *tensor;
@@ -87,7 +89,8 @@ struct tk_modelfile {
     tk_config config;
     bool has_config;
     tk_gen_defaults gen;
-    const char *chat_template;
+    tk_template_source *template;
+    int n_templates;
     const char *special[4]; /* bos, eos, pad, unk */
     const char *tokenizer_path;
     tk_tokenizer *tokenizer;
@@ -104,6 +107,14 @@ tk_status tk__hf_vocab(tk_modelfile *f); /* a tokenizer.json, or a folder with o
 tk_status tk__safetensors_open(tk_modelfile *f);
 /* One safetensors file whose bytes are `map`: its tensors are appended to f. Public to the fuzzer. */
 tk_status tk__safetensors_read(tk_modelfile *f, const tk_map *map);
+
+/* Keeps a problem for tk_modelfile_problem and gives TK_OK if the file is only to be inspected; else `s`. */
+tk_status tk__tolerate(tk_modelfile *f, tk_status s);
+
+/* templates.c: one template; tokenizer_config.json's chat_template (NULL: none); a folder's files. */
+tk_status tk__template_add(tk_modelfile *f, const char *name, const char *text, size_t n);
+tk_status tk__templates_json(tk_modelfile *f, const json_t *j);
+tk_status tk__templates_folder(tk_modelfile *f);
 
 /* Room for n more tensors in f->tensor; after the last one tk__tensors_index makes them findable by name
  * and fails if a name occurs twice. */

@@ -313,6 +313,18 @@ static tk__value family_get(const void *ctx, const char *key) {
 
 /* ---- metadata, texts, ids ---- */
 
+/* tokenizer.chat_template, and tokenizer.chat_template.NAME beside it */
+static tk_status read_templates(tk_modelfile *f) {
+    static const char prefix[] = "tokenizer.chat_template";
+    for (size_t i = 0; i < f->n_kv; i++) {
+        const char *name = f->kv[i].key + sizeof prefix - 1, *text;
+        if (strncmp(f->kv[i].key, prefix, sizeof prefix - 1) || (*name && *name != '.')) continue;
+        TK_TRY(text_of(f, f->kv[i].key, &text));
+        TK_TRY(tk__template_add(f, *name ? name + 1 : "default", text, strlen(text)));
+    }
+    return TK_OK;
+}
+
 static void scalar_text(char out[64], const tk__gguf_kv *kv, uint64_t i) {
     tk__gguf_kv one = *kv;
     one.array = false, one.data = kv->data + (size_t)i * kv_types[kv->type].bytes;
@@ -505,10 +517,10 @@ tk_status tk__gguf_open(tk_modelfile *f) {
     }
     TK_TRY(read_tensors(&r, f, n_tensors, alignment));
     TK_TRY(list_metadata(f));
-    if (!f->vocab_only) TK_TRY(read_config(f));
+    if (!f->vocab_only) TK_TRY(tk__tolerate(f, read_config(f)));
     TK_TRY(read_ids(f));
     TK_TRY(read_sampling(f));
-    return text_of(f, "tokenizer.chat_template", &f->chat_template);
+    return read_templates(f);
 }
 
 /* ---- tokenizer ---- */

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A Hugging Face folder: config.json, generation_config.json, the chat template in either of its places, and
- * the special tokens' texts. Keys of transformers 4 and 5 are both read. Anything that would change the
- * computation and is not known (quantization_config, another model_type) is refused by name; auto_map is
- * never run. */
+/* A Hugging Face folder: config.json, generation_config.json, the chat templates, and the special tokens'
+ * texts. Keys of transformers 4 and 5 are both read. Anything that would change the computation and is not
+ * known (quantization_config, another model_type) is refused by name; auto_map is never run. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "model/file.h"
 
-enum { CONFIG_LIMIT = 16 << 20, TEMPLATE_LIMIT = 4 << 20 };
+enum { CONFIG_LIMIT = 16 << 20 };
 
 static char *in_folder(tk_modelfile *f, const char *name) {
     return tk_arena_printf(&f->arena, "%s/%s", f->path, name);
@@ -91,22 +90,7 @@ static tk_status read_generation(tk_modelfile *f) {
     return s;
 }
 
-/* ---- chat template and special tokens ---- */
-
-/* tokenizer_config.json's chat_template: a string, or a list of {name, template} of which "default" counts.
- */
-static tk_status template_of(tk_modelfile *f, const json_t *j) {
-    if (json_is_string(j)) return copy_text(f, j, &f->chat_template);
-    size_t i;
-    json_t *item;
-    json_array_foreach(j, i, item) {
-        const char *name = json_string_value(json_object_get(item, "name"));
-        const json_t *text = json_object_get(item, "template");
-        if (name && !strcmp(name, "default") && json_is_string(text))
-            return copy_text(f, text, &f->chat_template);
-    }
-    return TK_OK;
-}
+/* ---- special tokens ---- */
 
 /* A special token is a string, an object with "content", or null. */
 static tk_status read_specials(tk_modelfile *f, const json_t *j) {
@@ -126,19 +110,11 @@ static tk_status read_texts(tk_modelfile *f) {
         TK_TRY(optional_json(f, files[i], &j));
         if (!j) continue;
         tk_status s = read_specials(f, j);
-        if (s == TK_OK && i == 0) s = template_of(f, json_object_get(j, "chat_template"));
+        if (s == TK_OK && i == 0) s = tk__templates_json(f, json_object_get(j, "chat_template"));
         json_decref(j);
         TK_TRY(s);
     }
-    char *path = in_folder(f, "chat_template.jinja"); /* newer, and so it wins */
-    if (!path) return TK_E_NOMEM;
-    if (!tk_file_exists(path)) return TK_OK;
-    tk_buf b = { 0 };
-    tk_status s = tk_file_read(&b, path, TEMPLATE_LIMIT);
-    if (s == TK_OK && memchr(b.data, 0, b.len)) s = TK_FAIL(TK_E_FORMAT, "%s has a NUL byte inside", path);
-    if (s == TK_OK && !(f->chat_template = tk_arena_strndup(&f->arena, b.data, b.len))) s = TK_E_NOMEM;
-    tk_buf_free(&b);
-    return s;
+    return tk__templates_folder(f);
 }
 
 /* ---- config.json ---- */
@@ -172,15 +148,7 @@ static tk_status family_of(tk_modelfile *f, const json_t *j) {
     return TK_OK;
 }
 
-static tk_status read_config(tk_modelfile *f, const json_t *j) {
-    tk_config *c = &f->config;
-    TK_TRY(family_of(f, j));
-    tk__keys k = { "config.json", false, tk__json_get, j };
-    TK_TRY(tk__config_read(c, &k));
-    if (!c->learned_pos) TK_TRY(tk__config_rope_json(c, j));
-    TK_TRY(one_id(k.name, "bos_token_id", json_object_get(j, "bos_token_id"), &c->bos));
-    TK_TRY(one_id(k.name, "pad_token_id", json_object_get(j, "pad_token_id"), &c->pad));
-    TK_TRY(add_eos(f, k.name, json_object_get(j, "eos_token_id")));
+static tk_status list_metadata(tk_modelfile *f, const json_t *j) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)j, key, value) {
@@ -192,6 +160,18 @@ static tk_status read_config(tk_modelfile *f, const json_t *j) {
         free(text);
         TK_TRY(s);
     }
+    return TK_OK;
+}
+
+static tk_status read_config(tk_modelfile *f, const json_t *j) {
+    tk_config *c = &f->config;
+    TK_TRY(family_of(f, j));
+    tk__keys k = { "config.json", false, tk__json_get, j };
+    TK_TRY(tk__config_read(c, &k));
+    if (!c->learned_pos) TK_TRY(tk__config_rope_json(c, j));
+    TK_TRY(one_id(k.name, "bos_token_id", json_object_get(j, "bos_token_id"), &c->bos));
+    TK_TRY(one_id(k.name, "pad_token_id", json_object_get(j, "pad_token_id"), &c->pad));
+    TK_TRY(add_eos(f, k.name, json_object_get(j, "eos_token_id")));
     return TK_OK;
 }
 
@@ -225,14 +205,17 @@ static tk_status no_model(const tk_modelfile *f) {
 tk_status tk__hf_open(tk_modelfile *f) {
     json_t *j;
     TK_TRY(optional_json(f, "config.json", &j));
-    if (!j) return no_model(f);
     TK_TRY(name_of_folder(f));
-    tk_status s = read_config(f, j);
+    tk_status s = j ? list_metadata(f, j) : TK_OK;
+    if (s == TK_OK) s = tk__tolerate(f, j ? read_config(f, j) : no_model(f));
     json_decref(j);
     TK_TRY(s);
     TK_TRY(read_generation(f));
     TK_TRY(read_texts(f));
-    return tk__safetensors_open(f);
+    s = tk__tolerate(f, tk__safetensors_open(f));
+    if (f->problem != TK_OK && !f->tensor_names.slot)
+        TK_TRY(tk__tensors_index(f)); /* of the shards that were read */
+    return s;
 }
 
 tk_status tk__hf_vocab(tk_modelfile *f) {

@@ -7,6 +7,7 @@
 #define TK_MODEL_H
 #include "base/base.h"
 #include "ops/ops.h" /* tk_act, tk_rope_style: attributes of ops */
+#include "text/template.h"
 
 typedef struct tk_tokenizer tk_tokenizer; /* text/text.h */
 
@@ -81,6 +82,8 @@ typedef struct tk_modelfile tk_modelfile;
 typedef struct tk_modelfile_options {
     const char *tokenizer; /* a tokenizer file or folder that replaces the model's own; or NULL */
     bool vocab_only;       /* tokenizer, template and metadata are enough: no config, no weights needed */
+    bool inspect; /* for `show`: what makes the file unusable is told by tk_modelfile_problem, and the rest is
+                     read */
 } tk_modelfile_options;
 
 /* `path`: a GGUF file; a Hugging Face folder (config.json with model.safetensors, or shards by
@@ -97,8 +100,13 @@ const char *tk_modelfile_path(const tk_modelfile *f);
 /* The file's (or the override's) tokenizer, made at the first call (that call is not thread-safe) and owned
  * by f. TK_E_NOTFOUND if there is none. */
 tk_status tk_modelfile_tokenizer(tk_modelfile *f, tk_tokenizer **out);
-/* The chat template's source, or NULL. */
-const char *tk_modelfile_template(const tk_modelfile *f);
+/* Its chat templates, sources by name; *n = 0: none. tk_modelfile_template: the source that
+ * tk_template_choose takes; TK_E_NOTFOUND, naming those that there are. */
+const tk_template_source *tk_modelfile_templates(const tk_modelfile *f, int *n);
+tk_status tk_modelfile_template(const tk_modelfile *f, const char *name, bool tools, const char **text);
+/* Why the file cannot be used, and the text of that error (three lines); TK_OK and NULL if it can. Only with
+ * `inspect` can it be other than that; the config is then there if it could be read, weights are not. */
+tk_status tk_modelfile_problem(const tk_modelfile *f, const char **text);
 /* The text of a special token as templates want it: which = "bos_token", "eos_token", "pad_token",
  * "unk_token"; NULL if the file names none. */
 const char *tk_modelfile_special(const tk_modelfile *f, const char *which);

@@ -159,6 +159,30 @@ static bool looks_like_safetensors(const tk_map *m) {
     return m->size > 9 && tk_le64(m->data) < m->size && m->data[8] == '{';
 }
 
+tk_status tk__tolerate(tk_modelfile *f, tk_status s) {
+    if (s == TK_OK || !f->inspect || s == TK_E_NOMEM) return s;
+    if (f->problem != TK_OK) return TK_OK;
+    f->problem = s;
+    f->problem_text = tk_arena_strndup(&f->arena, tk_error(), strlen(tk_error()));
+    return f->problem_text ? TK_OK : TK_E_NOMEM;
+}
+
+tk_status tk_modelfile_problem(const tk_modelfile *f, const char **text) {
+    *text = f->problem_text;
+    return f->problem;
+}
+
+/* A safetensors file without its folder: something to look at, no model. */
+static tk_status open_part(tk_modelfile *f) {
+    TK_TRY(tk__tolerate(
+        f, TK_FAIL(TK_E_USAGE,
+                   "%s is one part of a model\nconfig.json and the tokenizer lie beside it\ngive the folder",
+                   f->path)));
+    f->source = TK__PART, f->format = "safetensors, one file";
+    TK_TRY(tk__safetensors_read(f, &f->map[0]));
+    return tk__tensors_index(f);
+}
+
 static tk_status open_file(tk_modelfile *f, const char *path) {
     f->map = tk_arena_alloc(&f->arena, sizeof *f->map);
     if (!f->map) return TK_E_NOMEM;
@@ -176,10 +200,7 @@ static tk_status open_file(tk_modelfile *f, const char *path) {
         if (m->size >= strangers[i].n && !memcmp(m->data, strangers[i].magic, strangers[i].n))
             return TK_FAIL(TK_E_UNSUPPORTED, "%s cannot be read\nit is %s\n%s", path, strangers[i].what,
                            strangers[i].advice);
-    if (looks_like_safetensors(m))
-        return TK_FAIL(
-            TK_E_USAGE,
-            "%s is one part of a model\nconfig.json and the tokenizer lie beside it\ngive the folder", path);
+    if (looks_like_safetensors(m)) return open_part(f);
     if (f->vocab_only) { /* a tokenizer file; text/ tells its kinds apart */
         f->source = TK__VOCAB_FILE, f->format = "tokenizer";
         if (!f->tokenizer_path) f->tokenizer_path = f->path;
@@ -196,7 +217,7 @@ static tk_status open_model(tk_modelfile *f, const char *path, const tk_modelfil
     f->path = tk_arena_strndup(&f->arena, path, strlen(path));
     if (!f->path) return TK_E_NOMEM;
     f->format = "";
-    f->vocab_only = o && o->vocab_only;
+    f->vocab_only = o && o->vocab_only, f->inspect = o && o->inspect;
     if (o && o->tokenizer) {
         f->tokenizer_path = tk_arena_strndup(&f->arena, o->tokenizer, strlen(o->tokenizer));
         if (!f->tokenizer_path) return TK_E_NOMEM;
@@ -208,9 +229,8 @@ static tk_status open_model(tk_modelfile *f, const char *path, const tk_modelfil
         TK_TRY(open_file(f, path));
     }
     if (f->vocab_only) return TK_OK;
-    TK_TRY(tk__weights_bind(f));
-    f->has_config = true;
-    return TK_OK;
+    f->has_config = f->problem == TK_OK;
+    return f->has_config ? tk__tolerate(f, tk__weights_bind(f)) : TK_OK;
 }
 
 tk_status tk_modelfile_open(tk_modelfile **out, const char *path, const tk_modelfile_options *options) {
@@ -237,7 +257,6 @@ const tk_config *tk_modelfile_config(const tk_modelfile *f) { return f->has_conf
 const tk_gen_defaults *tk_modelfile_gen_defaults(const tk_modelfile *f) { return &f->gen; }
 const char *tk_modelfile_format(const tk_modelfile *f) { return f->format; }
 const char *tk_modelfile_path(const tk_modelfile *f) { return f->path; }
-const char *tk_modelfile_template(const tk_modelfile *f) { return f->chat_template; }
 
 const char *tk_modelfile_special(const tk_modelfile *f, const char *which) {
     static const char *const names[] = { "bos_token", "eos_token", "pad_token", "unk_token" };
@@ -274,7 +293,7 @@ tk_status tk_modelfile_tokenizer(tk_modelfile *f, tk_tokenizer **out) {
         TK_TRY(tk_tokenizer_open(&t, f->path));
     else
         return TK_FAIL(TK_E_NOTFOUND,
-                       "%s has no tokenizer\nllama2.c checkpoints keep it in a file of its own\n"
+                       "%s has no tokenizer\nfiles of its kind keep it in a file of its own\n"
                        "give it with --tokenizer FILE",
                        f->path);
     for (int i = 0; i < f->config.n_eos; i++) tk_tokenizer_add_eog(t, f->config.eos[i]);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public side of the template engine: parse once, render many times under limits, and the choice among
  * the templates that a model brings. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <utf8proc.h>
 
@@ -111,48 +110,14 @@ tk_status tk_template_render(const tk_template *t, const char *json, size_t n,
 
 /* ---- choosing ---------------------------------------------------------------------------------------- */
 
-static const char *by_name(const json_t *all, const char *name) {
-    json_t *one;
-    size_t i;
-    if (json_is_object(all)) return json_string_value(json_object_get(all, name));
-    json_array_foreach(all, i, one) {
-        const char *is = json_string_value(json_object_get(one, "name"));
-        if (is && strcmp(is, name) == 0) return json_string_value(json_object_get(one, "template"));
-    }
+static const char *by_name(const tk_template_source *all, int n, const char *name) {
+    for (int i = 0; i < n; i++)
+        if (!strcmp(all[i].name, name)) return all[i].text;
     return NULL;
 }
 
-static tk_status choose(const json_t *all, const char *name, bool has_tools, tk_buf *src) {
-    const char *text = json_string_value(all);
-    if (!text && !json_is_array(all) && !json_is_object(all)) {
-        return TK_FAIL(TK_E_FORMAT,
-                       "chat_template is neither text nor a list of templates\n\nmend tokenizer_config.json");
-    }
-    if (!text && name)
-        text = by_name(all, name);
-    else if (!text) {
-        text = has_tools ? by_name(all, "tool_use") : NULL;
-        if (!text) text = by_name(all, "default");
-    }
-    if (!text) {
-        return TK_FAIL(TK_E_NOTFOUND,
-                       "there is no chat template named \"%s\"\nthe model has several, by other names\n"
-                       "name one of them",
-                       name ? name : "default");
-    }
-    tk_buf_puts(src, text);
-    return tk_buf_check(src);
-}
-
-tk_status tk_template_choose(const char *json, size_t n, const char *name, bool has_tools, tk_buf *src) {
-    json_error_t e;
-    json_t *all = json_loadb(json, n, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
-    if (!all) {
-        return TK_FAIL(TK_E_FORMAT,
-                       "chat_template is not good JSON\nline %d, column %d: %s\nmend tokenizer_config.json",
-                       e.line, e.column, e.text);
-    }
-    tk_status s = choose(all, name, has_tools, src);
-    json_decref(all);
-    return s;
+const char *tk_template_choose(const tk_template_source *all, int n, const char *name, bool has_tools) {
+    if (name) return by_name(all, n, name);
+    const char *text = has_tools ? by_name(all, n, "tool_use") : NULL;
+    return text ? text : by_name(all, n, "default");
 }

@@ -34,9 +34,11 @@ typedef struct tk_template_limits {
 tk_status tk_template_render(const tk_template *t, const char *json, size_t n,
                              const tk_template_limits *limits, tk_buf *out);
 
-/* The template inside a "chat_template" value of tokenizer_config.json: a string, or a list of
- * {"name", "template"}, or an object of name -> template. `name` asks for one by name; with NULL it is
- * "tool_use" if tools are given and there is one, else "default". `src` gets the text (appended). */
-tk_status tk_template_choose(const char *json, size_t n, const char *name, bool has_tools, tk_buf *src);
+/* A model may bring several templates by name. `name` asks for one; with NULL it is "tool_use" if tools are
+ * given and there is one, else "default". NULL if there is none of that name. */
+typedef struct tk_template_source {
+    const char *name, *text;
+} tk_template_source;
+const char *tk_template_choose(const tk_template_source *all, int n, const char *name, bool has_tools);
 
 #endif
