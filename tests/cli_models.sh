@@ -26,9 +26,9 @@ fails 3 "tokamak pull org/absent" show org/absent
 fails 2 "name is empty" show ""
 fails 3 "holds no model" show "$m/empty"
 fails 4 "Git-LFS" show "$m/lfs.gguf"
-fails 3 "" show "$m/config-only"
-fails 3 "model-00001-of-00002.safetensors" show "$m/no-shard"
-fails 5 "frobnicator" show "$m/family"
+fails 3 "" run "$m/config-only" -p x
+fails 3 "model-00001-of-00002.safetensors" run "$m/no-shard" -p x
+fails 5 "frobnicator" run "$m/family" -p x
 fails 4 "" show "$m/nothing.gguf"
 fails 5 "" show "$m/zeros.gguf"
 fails 5 "" show "$m/ones.bin"

@@ -34,7 +34,8 @@ static tk_status open_plan(const cli_args *a, opened *o) {
     tk_status s = tk_modelfile_open(&o->file, path, &(tk_modelfile_options){ .tokenizer = tokenizer });
     free(path);
     TK_TRY(s);
-    if (tokenizer) s = tk_modelfile_tokenizer(o->file, &t); /* a model that cannot be run with it has no plan */
+    if (tokenizer)
+        s = tk_modelfile_tokenizer(o->file, &t); /* a model that cannot be run with it has no plan */
     if (s == TK_OK) s = tk_engine_new(&o->engine, o->file, &e);
     if (s != TK_OK) tk_modelfile_free(o->file);
     return s;
