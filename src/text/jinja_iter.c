@@ -101,6 +101,7 @@ tk_status tk__jiter_new(jx *c, jval v, jiter **out) {
 /* reversed(v), for what it takes */
 tk_status tk__jiter_reversed(jx *c, jval v, jval *out, bool *can) {
     *can = true;
+    if (v.type == J_UNDEF) TK_TRY(tk__jlist_new(c, J_LIST, 0, &v));
     if (v.type == J_LIST || v.type == J_TUPLE || v.type == J_RANGE || v.type == J_STR) {
         if (v.type == J_STR) TK_TRY(tk__jslice(c, v, tk__jnone, tk__jnone, tk__jint(-1), &v));
         TK_TRY(tk__jiter_make(c, v.type == J_STR ? next_char : next_back, out));
