@@ -375,6 +375,21 @@ static tk_str symbol_text(const tk_tokenizer *t, int32_t id) {
     return id < t->size ? t->piece[id] : t->llama->ghosts.entry[id - t->size].key;
 }
 
+/* Whether no merge makes a text with `mark` after another letter. Nearly always no piece at all holds one,
+ * and the pieces, unlike the results of merges, lie in order. */
+static bool safe_mark(const tk_tokenizer *t, tk_str mark) {
+    bool some = false;
+    for (size_t i = 0; i < t->ids.n && !some; i++) some = crosses(t->ids.entry[i].key, mark);
+    for (size_t i = 0; t->llama && i < t->llama->ghosts.n && !some; i++)
+        some = crosses(t->llama->ghosts.entry[i].key, mark);
+    if (!some) return true;
+    for (size_t i = 0; i < t->merges.cap; i++)
+        if (t->merges.slot[i].left >= 0 && crosses(symbol_text(t, t->merges.slot[i].id), mark)) return false;
+    for (size_t i = 0; t->kind == TK_MODEL_SPM && i < t->ids.n; i++)
+        if (!(t->flags[t->ids.entry[i].id] & TK_FLAG_NO_MERGE) && crosses(t->ids.entry[i].key, mark)) return false;
+    return true;
+}
+
 /* Models without a pre-tokenizer see a whole text as one word. Where no result of a merge holds a space
  * after another letter, the text falls apart before each such space, and the parts are cached words. */
 void tk__model_find_mark(tk_tokenizer *t) {
@@ -383,13 +398,7 @@ void tk__model_find_mark(tk_tokenizer *t) {
     if (t->kind != TK_MODEL_BPE && t->kind != TK_MODEL_SPM) return;
     for (size_t k = 0; k < TK_COUNT(marks) && !t->mark.s; k++) {
         if (tk__pieces_get(&t->ids, marks[k].s, marks[k].n) < 0) continue;
-        bool safe = true;
-        for (size_t i = 0; safe && i < t->merges.cap; i++)
-            safe = t->merges.slot[i].left < 0 || !crosses(symbol_text(t, t->merges.slot[i].id), marks[k]);
-        for (size_t i = 0; safe && t->kind == TK_MODEL_SPM && i < t->ids.n; i++)
-            safe =
-                (t->flags[t->ids.entry[i].id] & TK_FLAG_NO_MERGE) || !crosses(t->ids.entry[i].key, marks[k]);
-        if (safe) t->mark = marks[k];
+        if (safe_mark(t, marks[k])) t->mark = marks[k];
     }
 }
 

@@ -118,8 +118,12 @@ static tk_status parse_bpe(tk_tokenizer *t, const json_t *j) {
     TK_TRY(optional(t, j, "continuing_subword_prefix", &t->sub_prefix));
     TK_TRY(optional(t, j, "end_of_word_suffix", &t->end_suffix));
     TK_TRY(optional(t, j, "unk_token", &unk));
-    TK_TRY(tk__parse_vocab(t, json_object_get(j, "vocab")));
-    TK_TRY(parse_merges(t, json_object_get(j, "merges")));
+    if (t->big) {
+        TK_TRY(tk__big_read(t, t->big));
+    } else {
+        TK_TRY(tk__parse_vocab(t, json_object_get(j, "vocab")));
+        TK_TRY(parse_merges(t, json_object_get(j, "merges")));
+    }
     t->kind = TK_MODEL_BPE;
     t->ignore_merges = tk__json_true(j, "ignore_merges", false);
     t->byte_fallback = tk__json_true(j, "byte_fallback", false);
@@ -299,14 +303,33 @@ static tk_status fill(tk_tokenizer *t, const json_t *j, const json_t *config) {
     return tk__tokenizer_finish(t);
 }
 
+/* The document without what is read apart from it; `big` says what that is. */
+static tk_status load_small(json_t **out, tk_str text, tk__big *big) {
+    if (text.n > TK_JSON_MAX) return load(out, text, "tokenizer.json");
+    if (text.n >= TK_BIG) tk__cache_find(big, text);
+    if (big->image) return load(out, tk__image_rest(big->image), "tokenizer.json");
+    tk__big_find(big, text);
+    return load(out, big->vocab.s ? (tk_str){ big->rest.data, big->rest.len } : text, "tokenizer.json");
+}
+
 tk_status tk_tokenizer_from_json(tk_tokenizer **out, tk_str json, const tk_str *config) {
     json_t *j = NULL, *c = NULL;
     tk_tokenizer *t = NULL;
-    tk_status s = load(&j, json, "tokenizer.json");
+    tk__big big = { 0 };
+    tk_status s = load_small(&j, json, &big);
     if (s == TK_OK && config) s = load(&c, *config, "tokenizer_config.json");
-    if (s == TK_OK)
-        s = tk__tokenizer_new(&t, json_object_size(json_object_get(json_object_get(j, "model"), "vocab")));
-    if (s == TK_OK) s = fill(t, j, c);
+    size_t expected = big.image ? 0 : big.vocab.s ? big.vocab.n / 20 : 
+                      json_object_size(json_object_get(json_object_get(j, "model"), "vocab"));
+    if (s == TK_OK) s = tk__tokenizer_new(&t, expected);
+    if (s == TK_OK) {
+        t->big = big.image || big.vocab.s ? &big : NULL;
+        t->image = big.image;
+        s = fill(t, j, c);
+        t->big = NULL;
+        if (s == TK_OK && big.keyed && big.vocab.s && !big.image) tk__cache_write(t, &big);
+    } else
+        tk__image_free(big.image);
+    tk_buf_free(&big.rest);
     json_decref(j);
     json_decref(c);
     if (s != TK_OK) {

@@ -66,7 +66,7 @@ static tk_status put_merge(tk_tokenizer *t, tk_str m, size_t rank) {
     if (s == TK_OK) s = symbol_id(t, right, &b);
     if (s == TK_OK) s = symbol_id(t, (tk_str){ joint, left.n + right.n }, &id);
     if (s == TK_OK && !tk__merges_get(&t->merges, a, b)) /* the first of equals counts */
-        tk__merges_put(&t->merges, (tk__merge){ .left = a, .right = b, .rank = (uint32_t)rank, .id = id });
+        s = tk__merges_put(&t->merges, (tk__merge){ .left = a, .right = b, .rank = (uint32_t)rank, .id = id });
     if (joint != small) free(joint);
     return s;
 }

@@ -98,6 +98,7 @@ typedef struct tk__pieces {
     } * entry;
     size_t n, cap; /* cap: slots, a power of two */
     uint64_t seed;
+    bool borrowed; /* slot is somebody else's memory */
 } tk__pieces;
 tk_status tk__pieces_init(tk__pieces *m, size_t expected);
 /* *old: the id that the same piece had, -1 if new; the new id replaces it. */
@@ -115,9 +116,10 @@ typedef struct tk__merges {
     tk__merge *slot; /* left -1: empty */
     size_t n, cap;
     uint64_t seed;
+    bool borrowed;
 } tk__merges;
 tk_status tk__merges_init(tk__merges *m, size_t expected);
-void tk__merges_put(tk__merges *m, tk__merge e); /* the last of two equal pairs stays */
+tk_status tk__merges_put(tk__merges *m, tk__merge e); /* the last of two equal pairs stays */
 static inline uint64_t tk__mix(uint64_t x) {
     x *= 0x9E3779B97F4A7C15u, x ^= x >> 32;
     x *= 0xD6E8FEB86659FD93u;
@@ -414,12 +416,17 @@ struct tk_tokenizer {
     int32_t letter_id[256]; /* bytes mode: id of the letter; -1 none */
     int32_t byte_id[256];   /* "<0xNN>"; -1 none */
     tk_ids prefix, suffix;  /* what ADD_SPECIAL adds */
+    const struct tk__big *big; /* while a tokenizer.json is read: its tables, apart from the document */
+    int32_t next_joint;        /* what the next merge probably makes */
+    struct tk__image *image;   /* maps that lie in a mapped file; NULL: none */
     /* scratch with a cache of words, kept between calls; taken by trylock, a second thread makes its own */
     pthread_mutex_t lock;
     tk__work *work;
 };
 /* An empty tokenizer with room for `expected` pieces. Whoever made it frees it when filling it fails. */
 tk_status tk__tokenizer_new(tk_tokenizer **out, size_t expected);
+/* Room for ids up to `id`; the new ones are holes. */
+tk_status tk__tokenizer_grow(tk_tokenizer *t, int32_t id);
 /* Puts a piece of the model's vocabulary (copied). */
 tk_status tk__tokenizer_put(tk_tokenizer *t, tk_str piece, int32_t id);
 /* The merge of two pieces at `rank`; both and their join must be in the vocabulary. */
@@ -438,6 +445,28 @@ tk_status tk__json_type(const json_t *j, const char *what, int depth, const char
 tk_status tk__unknown_stage(const char *what, const char *type);
 tk_status tk__parse_vocab(tk_tokenizer *t, const json_t *vocab);
 tk_str tk__keep(tk_tokenizer *t, const char *s, size_t n); /* s NULL: out of memory */
+
+/* hf_big.c: the large tables of a BPE model, cut out of the document */
+typedef struct tk__image tk__image;
+typedef struct tk__big {
+    tk_str vocab, merges; /* in the document's text; s NULL and no image: nothing was cut out */
+    tk_buf rest;          /* the document without them */
+    tk__image *image;     /* or all of it, compiled */
+    uint8_t key[16];
+    bool keyed;
+} tk__big;
+enum { TK_BIG = 1 << 20 }; /* bytes from which a document is worth a cache */
+void tk__big_find(tk__big *b, tk_str text);
+tk_status tk__big_read(tk_tokenizer *t, const tk__big *b);
+
+/* cache.c: the same tables in a file that is mapped. Without one, or with a damaged one, nothing happens. */
+void tk__cache_find(tk__big *b, tk_str text);
+tk_status tk__cache_adopt(tk_tokenizer *t, tk__image *image); /* the image must outlive t's maps */
+void tk__cache_write(const tk_tokenizer *t, const tk__big *b);
+tk__image *tk__image_open(const char *path, const uint8_t *key); /* key NULL: any. NULL: not a sound file */
+tk_str tk__image_rest(const tk__image *m);
+void tk__image_free(tk__image *m);
+char *tk__cache_folder(void); /* owned by the caller; NULL: there is no place */
 
 /* ---- work: what one encode call needs (encode.c)
  * ------------------------------------------------------------ */

@@ -38,8 +38,8 @@ static tk_status pieces_resize(tk__pieces *m, size_t entries) {
         while (slot[i] >= 0) i = (i + 1) & (cap - 1);
         slot[i] = (int32_t)e;
     }
-    free(m->slot);
-    m->slot = slot, m->cap = cap;
+    if (!m->borrowed) free(m->slot);
+    m->slot = slot, m->cap = cap, m->borrowed = false;
     return TK_OK;
 }
 
@@ -66,8 +66,8 @@ tk_status tk__pieces_put(tk__pieces *m, tk_str key, int32_t id, int32_t *old) {
         return TK_OK;
     }
     *old = -1;
-    if (m->n == m->cap / 2) {
-        TK_TRY(pieces_resize(m, m->n * 2));
+    if (m->n == m->cap / 2 || m->borrowed) {
+        TK_TRY(pieces_resize(m, m->n == m->cap / 2 ? m->n * 2 : m->n + 1));
         i = pieces_slot(m, key.s, key.n);
     }
     m->entry[m->n].key = key, m->entry[m->n].id = id;
@@ -81,28 +81,44 @@ int32_t tk__pieces_get(const tk__pieces *m, const char *s, size_t n) {
 }
 
 void tk__pieces_free(tk__pieces *m) {
-    free(m->slot);
+    if (!m->borrowed) free(m->slot);
     free(m->entry);
 }
 
 tk_status tk__merges_init(tk__merges *m, size_t expected) {
-    size_t cap = slots_for(expected), bytes;
+    size_t cap = slots_for(expected - expected / 4), bytes; /* at most two thirds full */
     *m = (tk__merges){ .cap = cap, .seed = tk__seed() };
     if (!tk_mul(cap, sizeof *m->slot, &bytes) || !(m->slot = malloc(bytes))) return out_of_memory(expected);
     memset(m->slot, 0xFF, bytes);
     return TK_OK;
 }
 
-void tk__merges_put(tk__merges *m, tk__merge e) {
-    tk__merge *old = (tk__merge *)tk__merges_get(m, e.left, e.right);
-    if (old) {
-        *old = e;
-        return;
-    }
+static void merges_place(tk__merges *m, tk__merge e) {
     size_t i = tk__mix(((uint64_t)(uint32_t)e.left << 32 | (uint32_t)e.right) ^ m->seed) & (m->cap - 1);
     while (m->slot[i].left >= 0) i = (i + 1) & (m->cap - 1);
     m->slot[i] = e;
     m->n++;
 }
 
-void tk__merges_free(tk__merges *m) { free(m->slot); }
+tk_status tk__merges_put(tk__merges *m, tk__merge e) {
+    tk__merge *old = (tk__merge *)tk__merges_get(m, e.left, e.right);
+    if (old && !m->borrowed) {
+        *old = e;
+        return TK_OK;
+    }
+    if (m->n >= m->cap - m->cap / 4 || m->borrowed) {
+        tk__merges bigger;
+        TK_TRY(tk__merges_init(&bigger, m->cap));
+        for (size_t i = 0; i < m->cap; i++)
+            if (m->slot[i].left >= 0) merges_place(&bigger, m->slot[i]);
+        tk__merges_free(m);
+        *m = bigger;
+        return tk__merges_put(m, e);
+    }
+    merges_place(m, e);
+    return TK_OK;
+}
+
+void tk__merges_free(tk__merges *m) {
+    if (!m->borrowed) free(m->slot);
+}
