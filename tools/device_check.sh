@@ -43,7 +43,7 @@ for part in "${@:-ops models memcheck speed}"; do
       ;;
     speed)
       "$bin/tokamak" bench "$model" --device cuda
-      "$bin/tokamak" bench ops --device cuda --seconds 0.05
+      "$bin/bench_cuda"
       ;;
     *) echo "no such part: $what" && exit 2 ;;
     esac

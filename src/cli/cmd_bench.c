@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cli/generate.h"
+#include "core/core.h"
 #include "cpu/cpu.h"
 
 const cli_option options_bench[] = {
@@ -95,16 +96,22 @@ typedef struct limits {
     double decode, prefill; /* tokens a second that they allow */
 } limits;
 
-static tk_status find_limits(const bench *b, limits *l) {
-    double bytes, ops;
-    bool quantized = false;
-    TK_TRY(model_cost(b->m, &bytes, &ops, &quantized));
+static tk_status machine_limits(const bench *b, bool quantized, limits *l) {
+    tk_device *d = tk_engine_program(b->m->engine)->device;
+    if (d) return d->limits(d, &l->memory, &l->ops);
     tk_pool *pool;
     TK_TRY(tk_pool_new(&pool, tk_engine_info_of(b->m->engine)->threads, true));
     tk_status s = tk_measure_read(pool, 0, 5, &l->memory);
     l->ops = tk_measure_ops(pool, quantized);
     tk_pool_free(pool);
-    TK_TRY(s);
+    return s;
+}
+
+static tk_status find_limits(const bench *b, limits *l) {
+    double bytes, ops;
+    bool quantized = false;
+    TK_TRY(model_cost(b->m, &bytes, &ops, &quantized));
+    TK_TRY(machine_limits(b, quantized, l));
     const tk_config *c = b->m->config;
     double row = (double)c->n_kv_head * c->head_dim, heads = (double)c->n_head * c->head_dim;
     /* per layer: keys and values of the mean depth; products with them */
@@ -127,9 +134,9 @@ static tk_status report(const cli_args *a, const bench *b, double load, const fi
     double decode_share = decode->rate / l.decode, prefill_share = prefill->rate / l.prefill;
     if (cli_flag(a, "--json"))
         return cli_print_json(json_pack(
-            "{s:o, s:o, s:f, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:[f,f], s:[f,f], s:f, s:f, s:f, s:f, "
+            "{s:s, s:o, s:o, s:f, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:[f,f], s:[f,f], s:f, s:f, s:f, s:f, "
             "s:f, s:f}",
-            "prefill_tok_s", b->prefill ? json_real(prefill->rate) : json_null(), "decode_tok_s",
+            "device", tk_engine_info_of(b->m->engine)->device, "prefill_tok_s", b->prefill ? json_real(prefill->rate) : json_null(), "decode_tok_s",
             b->decode ? json_real(decode->rate) : json_null(), "load_s", load, "peak_bytes", (json_int_t)peak,
             "model", tk_model_about(b->m).name, "prefill", b->prefill, "decode", b->decode, "batch", b->batch,
             "depth", b->depth, "repeat", b->repeat, "threads", tk_engine_info_of(b->m->engine)->threads,
@@ -156,11 +163,12 @@ static tk_status report(const cli_args *a, const bench *b, double load, const fi
         cli_cell(&t, "%.0f %%", 100 * rows[i].share);
     }
     TK_TRY(cli_table_print(&t));
-    printf("%d sequence%s, depth %d, %d threads; loaded in %.2f s, peak memory %s\n", b->batch,
-           b->batch == 1 ? "" : "s", b->depth, tk_engine_info_of(b->m->engine)->threads, load,
-           cli_bytes(peak));
-    printf("limits: memory reads %s/s (decode), %.0f GOP/s in the vector unit (prefill)\n",
-           cli_bytes(l.memory), l.ops / 1e9);
+    const tk_engine_info *info = tk_engine_info_of(b->m->engine);
+    bool cpu = !tk_engine_program(b->m->engine)->device;
+    printf("%d sequence%s, depth %d, %s, %d threads; loaded in %.2f s, peak memory %s\n", b->batch,
+           b->batch == 1 ? "" : "s", b->depth, info->device, info->threads, load, cli_bytes(peak));
+    printf("limits: memory reads %s/s (decode), %.0f GOP/s in the %s (prefill)\n", cli_bytes(l.memory),
+           l.ops / 1e9, cpu ? "vector unit" : "tensor cores, bf16");
     return TK_OK;
 }
 

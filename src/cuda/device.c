@@ -14,7 +14,7 @@ enum { HALF = 4 << 20, HALVES = 2, OLDEST = 80 /* compute capability x 10 */ };
 
 typedef struct gpu {
     tk_device d;
-    int index;
+    int index, sms;
     cudaStream_t stream;
     char *ring[HALVES];
     cudaEvent_t sent[HALVES]; /* the half's last copy */
@@ -152,11 +152,47 @@ static tk_status put_batch(tk_device *d, const tk_batch *b, const tk_batch **the
     return TK_OK;
 }
 
+static tk_status record(tk_device *d) {
+    TRY_CUDA((gpu *)d, cudaStreamBeginCapture(((gpu *)d)->stream, cudaStreamCaptureModeThreadLocal),
+             "recording a step");
+    return TK_OK;
+}
+
+static tk_status recorded(tk_device *d, void **graph) {
+    gpu *g = (gpu *)d;
+    cudaGraph_t kept;
+    cudaGraphExec_t ready;
+    TRY_CUDA(g, cudaStreamEndCapture(g->stream, &kept), "recording a step");
+    cudaError_t code = cudaGraphInstantiate(&ready, kept, 0);
+    cudaGraphDestroy(kept);
+    TRY_CUDA(g, code, "recording a step");
+    *graph = ready;
+    return TK_OK;
+}
+
+static tk_status replay(tk_device *d, void *graph) {
+    TRY_CUDA((gpu *)d, cudaGraphLaunch(graph, ((gpu *)d)->stream), "starting a step");
+    return TK_OK;
+}
+
+static void forget(tk_device *d, void *graph) {
+    (void)d;
+    cudaGraphExecDestroy(graph);
+}
+
 static tk_status wait(tk_device *d) {
     gpu *g = (gpu *)d;
     TRY_CUDA(g, cudaGetLastError(), "starting a kernel");
     TRY_CUDA(g, cudaStreamSynchronize(g->stream), "a step");
     return g->status;
+}
+
+int tk__cuda_limits(void *stream, int sms, double *bytes_s, double *ops_s); /* measure.cu */
+
+static tk_status limits(tk_device *d, double *bytes, double *operations) {
+    gpu *g = (gpu *)d;
+    TRY_CUDA(g, (cudaError_t)tk__cuda_limits(g->stream, g->sms, bytes, operations), "measuring");
+    return TK_OK;
 }
 
 static void close_gpu(tk_device *d) {
@@ -197,7 +233,7 @@ static tk_status look(gpu *g, bool plan) {
     }
     struct cudaDeviceProp p;
     TRY_CUDA(g, cudaGetDeviceProperties(&p, g->index), "asking for the GPU's properties");
-    major = p.major, minor = p.minor;
+    major = p.major, minor = p.minor, g->sms = p.multiProcessorCount;
     snprintf(g->d.label, sizeof g->d.label, "%.90s", p.name);
     if (10 * major + minor < OLDEST)
         return TK_FAIL(TK_E_DEVICE,
@@ -236,6 +272,11 @@ tk_status tk_cuda_open(tk_device **out, int index, bool plan) {
                         .put = put,
                         .get = get,
                         .put_batch = put_batch,
+                        .record = record,
+                        .recorded = recorded,
+                        .replay = replay,
+                        .forget = forget,
+                        .limits = limits,
                         .wait = wait,
                         .close = close_gpu };
     snprintf(g->d.name, sizeof g->d.name, "cuda:%d", index);
