@@ -175,7 +175,7 @@ static void quant_is_nearest(void **state) {
         }
     }
     for (size_t i = 0; (int)i < tk_nkernels; i++) {
-        if (tk_kernels[i].op != TK_OP_quant ||
+        if (tk_kernels[i].op != TK_OP_quant || tk_kernels[i].out != TK_A8 ||
             (tk_cpu_features() & tk_kernels[i].needs) != tk_kernels[i].needs)
             continue;
         for (int nth = 1; nth < 4; nth++) {
@@ -212,7 +212,9 @@ static float *product(const problem *p, const int *order, int64_t t, int nth) {
     tk_args a = { .p = { act, p->w, buffer + GUARD },
                   .type = { (uint8_t)p->r->act, (uint8_t)p->r->weight, TK_F32 } };
     a.dim['t' - 'a'].n = t, a.dim['n' - 'a'].n = p->n, a.dim['k' - 'a'].n = p->k;
+    a.scratch = block_of(p->r->scratch(a.dim, nth));
     run(p->r->fn[0], a, nth);
+    free(a.scratch);
     for (int i = 0; i < GUARD; i++)
         if (tk_f32_bits(buffer[i]) != ~0u || tk_f32_bits(buffer[GUARD + count + (size_t)i]) != ~0u)
             fail_msg("%s n%d k%d t%d wrote outside its output", p->r->name, (int)p->n, (int)p->k, (int)t);

@@ -82,6 +82,9 @@ static inline int tk__pvalue(const tk_pblock *v, int j, int at) {
 tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b);
 /* x = scale tk__pvalue + add for values 16 half .. 16 half + 15 of block b; row r of the panel */
 void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, float *scale, float *add);
+/* Bytes of activations that a thread multiplies between two passes over the weights; and the scratch of a thread
+ * where they are plain numbers (linear_tmpl.h) */
+enum { LINEAR_HOLD = 384 << 10 };
 /* Bytes of one panel of `cols` columns */
 static inline size_t tk__panel_bytes(tk_dtype t, int64_t cols) {
     const tk_format *f = &tk_formats[t];

@@ -11,4 +11,5 @@
 void KERNEL_NAME(add_norm_quant)(const tk_args *a);
 void KERNEL_NAME(norm_quant)(const tk_args *a);
 void KERNEL_NAME(glu_quant)(const tk_args *a);
+void KERNEL_NAME(quant_bf16)(const tk_args *a);
 #include "ops/fused_cpu.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scratch of the CPU kernels of this folder, the same for all tiers. */
+#include "base/packed.h"
 #include "ops/attn_sizes.h"
 
 size_t attn_scratch(const tk_dim dim[26], int nth);
@@ -19,4 +20,10 @@ size_t attn_paged_scratch(const tk_dim dim[26], int nth) {
 /* a row of floats a thread (add_norm_quant, norm_quant) */
 size_t row_scratch(const tk_dim dim[26], int nth) {
     return (size_t)nth * (size_t)dim['k' - 'a'].n * sizeof(float);
+}
+
+/* activations of products with plain numbers, gathered (linear_tmpl.h) */
+size_t gather_scratch(const tk_dim dim[26], int nth) {
+    (void)dim;
+    return (size_t)nth * LINEAR_HOLD;
 }

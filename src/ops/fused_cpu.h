@@ -16,8 +16,20 @@ V_INLINE tk_args fused_part(const tk_args *a, int64_t t, int64_t k) {
     return part;
 }
 
+/* Elements from .. from + n of row `row` of the quantized [rows, k] operand `out`; whole blocks */
+V_INLINE void quant_run(const tk_args *a, int out, int64_t rows, int64_t k, int64_t row, int64_t from, int64_t n,
+                        const float *x) {
+    if (a->type[out] == TK_A8) {
+        int64_t step;
+        tk_a8 *q = tk__a8_row(a->p[out], rows, k, row, &step);
+        tk__quant_run_avx2(q + from / TK_K32 * step, step, x, n / TK_K32);
+    } else {
+        cast_run(x, TK_F32, (uint16_t *)a->p[out] + row * k + from, TK_BF16, 0, n);
+    }
+}
+
 /* [z = x + y;] q = quant(norm(z) w), row by row through a row of scratch a thread */
-V_INLINE void norm_quant_rows(const tk_args *a, const float *x, const float *y, float *z, void *q,
+V_INLINE void norm_quant_rows(const tk_args *a, const float *x, const float *y, float *z, int out,
                               const float *w) {
     const int64_t k = TK_DIM(a, 'k'), rows = TK_DIM(a, 't');
     float *line = (float *)a->scratch + a->ith * k;
@@ -33,9 +45,7 @@ V_INLINE void norm_quant_rows(const tk_args *a, const float *x, const float *y, 
         }
         part.p[0] = (void *)in, part.p[1] = (void *)w, part.p[2] = line, part.p[3] = NULL;
         KERNEL_NAME(norm)(&part);
-        int64_t step;
-        tk_a8 *to_row = tk__a8_row(q, rows, k, row, &step);
-        tk__quant_run_avx2(to_row, step, line, k / TK_K32);
+        quant_run(a, out, rows, k, row, 0, k, line);
     }
 }
 
@@ -44,19 +54,27 @@ void KERNEL_NAME(glu_quant)(const tk_args *a) {
     const float *g = a->p[0], *u = a->p[1];
     const int64_t k = TK_DIM(a, 'k'), rows = TK_DIM(a, 't');
     float tile[FUSED_TILE];
-    int64_t i, to, step;
+    int64_t i, to;
     tk_split(rows * k, TK_K32, a->ith, a->nth, &i, &to);
     for (int64_t n; i < to; i += n) {
         n = TK_MIN(TK_MIN(to - i, k - i % k), FUSED_TILE);
         tk_args act = fused_part(a, 1, n);
         act.p[0] = (void *)(g + i), act.p[1] = (void *)(u + i), act.p[2] = tile;
         KERNEL_NAME(glu)(&act);
-        tk_a8 *q = tk__a8_row(a->p[2], rows, k, i / k, &step);
-        tk__quant_run_avx2(q + i % k / TK_K32 * step, step, tile, n / TK_K32);
+        quant_run(a, 2, rows, k, i / k, i % k, n, tile);
     }
 }
 
-void KERNEL_NAME(norm_quant)(const tk_args *a) { norm_quant_rows(a, a->p[0], NULL, NULL, a->p[2], a->p[1]); }
+void KERNEL_NAME(norm_quant)(const tk_args *a) { norm_quant_rows(a, a->p[0], NULL, NULL, 2, a->p[1]); }
 void KERNEL_NAME(add_norm_quant)(const tk_args *a) {
-    norm_quant_rows(a, a->p[0], a->p[1], a->p[3], a->p[4], a->p[2]);
+    norm_quant_rows(a, a->p[0], a->p[1], a->p[3], 4, a->p[2]);
 }
+
+#if VW == 16
+/* quant into bfloat16, which only the widest tier multiplies */
+void KERNEL_NAME(quant_bf16)(const tk_args *a) {
+    int64_t i, to;
+    tk_split(TK_DIM(a, 't') * TK_DIM(a, 'k'), ELEM_GRAIN, a->ith, a->nth, &i, &to);
+    cast_run(a->p[0], TK_F32, a->p[1], TK_BF16, i, to);
+}
+#endif

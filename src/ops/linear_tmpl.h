@@ -79,6 +79,26 @@ INLINE void tile_float(const int type, const int mr, const tile *t) {
     UNROLL for (int i = 0; i < mr; i++) finish(t, i, sum[i]);
 }
 
+#ifdef vf_dot_bf16
+/* bfloat16 in both operands: two k a step, whose products one instruction adds; the last of an odd number alone */
+INLINE void step_pair(const int mr, vf sum[], const tile *t, int64_t k, const int both) {
+    const vi w = vi_load(t->w + k * 32);
+    __builtin_prefetch(t->w + k * 32 + t->ahead);
+    UNROLL for (int i = 0; i < mr; i++) {
+        const uint8_t *x = t->x + (size_t)i * t->x_step + (size_t)k * 2;
+        sum[i] = vf_dot_bf16(sum[i], w, both ? (int)tk_le32(x) : tk_le16(x));
+    }
+}
+INLINE void tile_pairs(const int mr, const tile *t) {
+    vf sum[16];
+    UNROLL for (int i = 0; i < mr; i++) sum[i] = begin(t, i);
+    int64_t k = t->from;
+    for (; k + 1 < t->to; k += 2) step_pair(mr, sum, t, k, 1);
+    if (k < t->to) step_pair(mr, sum, t, k, 0);
+    UNROLL for (int i = 0; i < mr; i++) finish(t, i, sum[i]);
+}
+#endif
+
 /* ---- integer formats ---- */
 
 /* How a format's lines are read: `blocks` of 32 k together, so that each line is read once and in order; one
@@ -233,9 +253,9 @@ INLINE void tile_integer(const int type, const int mr, const bool expanded, cons
 /* ---- all tiles of a format, and the walk over a matrix ---- */
 
 /* How a format is multiplied: tiles by tokens (a size without one is made of smaller ones). Up to FEW tokens
- * a panel is read once, from end to end. More: a chunk of k at a time, with HOLD bytes of activations between
- * two passes over the weights, so that they stay in the second-level cache. */
-enum { MOST = 12, FEW = 32, HOLD = 384 << 10 };
+ * a panel is read once, from end to end. More: a chunk of k at a time, with LINEAR_HOLD bytes of activations
+ * between two passes over the weights, so that they stay in the second-level cache. */
+enum { MOST = 12, FEW = 32 };
 typedef struct scheme {
     tile_fn *tile[MOST + 1], *many[MOST + 1]; /* many: those that multiply what `expand` made */
     int unit, chunk;                          /* k of a step of from .. to; steps of a chunk */
@@ -256,8 +276,9 @@ static int64_t tile_tokens(tile_fn *const *tiles, int64_t left) {
     return size;
 }
 
-/* Tokens t0 .. t1 (of integers: whole groups) with the panel of t, whose first row is `row` */
-static void multiply_panel(const tk_args *a, tile *t, int64_t row, int64_t t0, int64_t t1,
+/* Tokens t0 .. t1 (of integers: whole groups) with the panel of t, whose first row is `row`. x: where k = 0 of
+ * float token t0 is or would be */
+static void multiply_panel(const tk_args *a, tile *t, const uint8_t *x, int64_t row, int64_t t0, int64_t t1,
                            tile_fn *const *tiles) {
     const int64_t tokens = TK_DIM(a, 't'), k = TK_DIM(a, 'k');
     for (int64_t i = t0, size; i < t1; i += size) {
@@ -267,8 +288,7 @@ static void multiply_panel(const tk_args *a, tile *t, int64_t row, int64_t t0, i
             t->x_step = (size_t)step;
             size = tile_tokens(tiles, TK_MIN(t1, i / TK_A8_GROUP * TK_A8_GROUP + step) - i);
         } else {
-            t->x = (const uint8_t *)a->p[0] + (size_t)(i * k) * 4;
-            t->x_step = (size_t)k * 4;
+            t->x = x + (size_t)(i - t0) * t->x_step;
             size = tile_tokens(tiles, t1 - i);
         }
         t->y = (float *)a->p[2] + i * t->y_step + row;
@@ -290,30 +310,50 @@ static size_t fetch_ahead(int64_t tokens, int64_t most, size_t panel) {
 #endif
 }
 
+/* Plain numbers t->from .. t->to of tokens t0 .. t1, one after the other in this thread's scratch: in place, tokens
+ * a power of two apart would push each other out of the first-level cache (k = 2048: half the speed). Returns
+ * where k = 0 of token t0 would be. */
+static const uint8_t *gather(const tk_args *a, tile *t, int64_t t0, int64_t t1) {
+    const size_t size = (size_t)tk_formats[a->type[0]].bytes, row = (size_t)TK_DIM(a, 'k') * size;
+    const size_t skip = (size_t)t->from * size, bytes = (size_t)(t->to - t->from) * size;
+    uint8_t *to = (uint8_t *)a->scratch + (size_t)a->ith * LINEAR_HOLD;
+    t->x_step = bytes + TK_LINE;
+    for (int64_t i = t0; i < t1; i++)
+        memcpy(to + (size_t)(i - t0) * t->x_step, (const uint8_t *)a->p[0] + (size_t)i * row + skip, bytes);
+    return to - skip;
+}
+
 static void multiply(const tk_args *a, const scheme *s) {
     const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'),
                   steps = tk_ceil_div(k, s->unit);
-    const bool few = tokens <= FEW, expanded = s->expand && tokens > s->direct;
-    const size_t panel = tk__panel_bytes(a->type[1], k), step_bytes = a->type[0] == TK_A8 ? sizeof(tk_a8) : 4;
+    const bool few = tokens <= FEW, expanded = s->expand && tokens > s->direct, plain = a->type[0] != TK_A8;
+    const size_t panel = tk__panel_bytes(a->type[1], k), step_bytes = (size_t)tk_formats[a->type[0]].bytes;
     /* even chunks, of whole 256s: bfloat16 comes in pairs, blocks of K-quants by eight */
     const int64_t parts = few && !expanded ? 1 : tk_ceil_div(steps, s->chunk);
     const int64_t chunk = tk_ceil_div(steps, 8 * parts) * 8;
-    const int64_t hold = few ? FEW : TK_MAX((int64_t)(HOLD / step_bytes) / chunk / FEW, 1) * FEW;
+    const size_t held = (size_t)chunk * step_bytes + (plain ? TK_LINE : 0); /* of a token */
+    const int64_t hold = few ? FEW : TK_MAX((int64_t)(LINEAR_HOLD / held) / FEW, 1) * FEW;
     _Alignas(64) uint8_t room[EXPANDED_CHUNK * EXPANDED_BLOCK];
     int64_t first, last;
     tk_split(n, TK_PANEL, a->ith, a->nth, &first, &last);
-    tile t = { .y_step = n, .ahead = fetch_ahead(tokens, largest(s->tile), panel) };
+    tile t = { .x_step = (size_t)k * step_bytes,
+               .y_step = n,
+               .ahead = fetch_ahead(tokens, largest(s->tile), panel) };
     const size_t expand_ahead = few ? panel / (size_t)steps * (size_t)chunk : panel;
     const int64_t band = few ? TK_PANEL : TK_MAX(last - first, 1); /* rows between two chunks */
+    const uint8_t *x = a->p[0];
     for (int64_t row0 = first; row0 < last; row0 += band)
         for (t.from = 0; t.from < steps; t.from = t.to) {
             t.to = TK_MIN(t.from + chunk, steps);
-            for (int64_t t0 = 0; t0 < tokens; t0 += hold)
+            for (int64_t t0 = 0; t0 < tokens; t0 += hold) {
+                const int64_t t1 = TK_MIN(t0 + hold, tokens);
+                if (plain && !few) x = gather(a, &t, t0, t1);
                 for (int64_t row = row0; row < TK_MIN(row0 + band, last); row += TK_PANEL) {
                     t.live = (int)TK_MIN(n - row, (int64_t)TK_PANEL);
                     t.w = (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL) * panel;
                     if (expanded) t.ahead = expand_ahead, s->expand(&t, room), t.w = room;
-                    multiply_panel(a, &t, row, t0, TK_MIN(t0 + hold, tokens), expanded ? s->many : s->tile);
+                    multiply_panel(a, &t, x, row, t0, t1, expanded ? s->many : s->tile);
                 }
+            }
         }
 }
