@@ -169,6 +169,8 @@ static tk_status build(rank_run *r, const tk_mesh *mesh) {
                       .n_ctx = o->seq_len + 1,
                       .norm = o->gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
                       .norm_eps = 1e-5f,
+                      .pre_norm = true,
+                      .last_norm = true,
                       .act = o->gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU,
                       .gated = !o->gpt2,
                       .learned_pos = o->gpt2,
@@ -186,7 +188,6 @@ static tk_status build(rank_run *r, const tk_mesh *mesh) {
                    .logits = o->logits,
                    .findmax = o->findmax,
                    .dropout = o->dropout,
-                   .rope_factor = 1,
                    .tokens = r->t_global,
                    .vocab_multiple = 8 };
     tk_prog_init(&r->p, o->real);

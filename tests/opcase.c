@@ -134,10 +134,24 @@ static bool named(const tensor *t, const instance *in, const char *op, const cha
     return !strcmp(in->op->name, op) && !strcmp(t->name, name);
 }
 
+/* The experts of each token: different ones, in any order */
+static void fill_experts(tensor *t, int experts, rng *r) {
+    for (int64_t i = 0; i < t->rows * t->cols; i++) {
+        const int64_t first = i / t->cols * t->cols;
+        bool taken = true;
+        while (taken) {
+            t->v[i] = rng_below(r, experts), taken = false;
+            for (int64_t j = first; j < i; j++) taken |= t->v[j] == t->v[i];
+        }
+    }
+}
+
 /* Integer operands, by meaning; false when the tensor holds real numbers */
 static bool fill_integers(tensor *t, instance *in, rng *r) {
     const int64_t n = t->rows * t->cols;
     const int N = (int)in->dim['v' - 'a'].N, slots = (int)(in->dim['p' - 'a'].n * in->dim['s' - 'a'].n);
+    if (!strncmp(in->op->name, "experts", 7) && !strcmp(t->name, "i"))
+        return fill_experts(t, (int)in->dim['x' - 'a'].n, r), true;
     for (int64_t i = 0; i < n; i++) {
         if (named(t, in, "embed", "i"))
             t->v[i] = rng_below(r, N);
@@ -273,6 +287,7 @@ void instance_make(instance *in, const op_case *c, rng *r) {
         tensor *t = &in->t[in->n++];
         *t = tensor_new(sig->o[i].name, sig->o[i].letters, in->dim);
         if (i < sig->nin && !sig->o[i].made_of[0]) fill(t, in, r);
+        t->integer |= named(t, in, "route", "i");
     }
     for (int i = sig->nin; i < sig->nin + sig->nout; i++) {
         char name[12];
@@ -388,7 +403,8 @@ static double *read_operand(const guarded *g, const tensor *t, tk_dtype type) {
     double *v = malloc((size_t)n * sizeof *v + 1);
     float *line = malloc((size_t)t->cols * sizeof *line + 1);
     if (type == TK_F64) memcpy(v, g->data, (size_t)n * sizeof *v);
-    for (int64_t row = 0; type != TK_F64 && row < t->rows; row++) {
+    for (int64_t i = 0; type == TK_I32 && i < n; i++) v[i] = ((const int32_t *)g->data)[i];
+    for (int64_t row = 0; type != TK_F64 && type != TK_I32 && row < t->rows; row++) {
         tk_formats[type].unpack(line, g->data, t->rows, t->cols, row);
         for (int64_t i = 0; i < t->cols; i++) v[row * t->cols + i] = line[i];
     }

@@ -34,6 +34,8 @@ static void golden(const char *file, bool gpt2, bool mesh) {
                     .n_ctx = 8,
                     .norm = gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
                     .norm_eps = 1e-5f,
+                    .pre_norm = true,
+                    .last_norm = true,
                     .act = gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU,
                     .gated = !gpt2,
                     .learned_pos = gpt2,
@@ -47,7 +49,7 @@ static void golden(const char *file, bool gpt2, bool mesh) {
                     .residual_scale = 1,
                     .logit_scale = 1 };
     c.rope.dims = gpt2 ? 0 : 4;
-    tk_build b = { .config = &c, .rope_factor = 1, .tokens = 8, .vocab_multiple = 4, .findmax = gpt2 };
+    tk_build b = { .config = &c, .tokens = 8, .vocab_multiple = 4, .findmax = gpt2 };
     tk_mesh m = { .axes = mesh ? 2 : 0, .axis = { { 2, true, false, "t" }, { 2, false, true, "gfv" } } };
     tk_program p;
     tk_buf got = { 0 }, want = { 0 };

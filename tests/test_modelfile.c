@@ -141,13 +141,13 @@ static void config_of_gpt2(void **state) {
     assert_true(c->bos == -1); /* 50256 of 20 tokens */
     tk_weight_view v;
     assert_int_equal(tk_modelfile_weight(f, "k", 1, &v), TK_OK);
-    assert_true(v.transposed && v.col0 == 16 && v.rows == 16 && v.cols == 16 && v.stride == 48 * 4);
+    assert_true(v.transposed && v.first == 16 && v.rows == 16 && v.cols == 16 && v.stride == 48 * 4);
     assert_true(v.data >= v.map->data && v.data + v.bytes <= v.map->data + v.map->size);
     tk_modelfile_free(f);
 
     f = open_ok(DATA "gguf-gpt2.gguf", NULL);
     assert_int_equal(tk_modelfile_weight(f, "v", 0, &v), TK_OK);
-    assert_true(!v.transposed && v.dtype == TK_Q8_0 && v.rows == 32 && v.bytes == 32 * 34 &&
+    assert_true(v.plain && v.dtype == TK_Q8_0 && v.rows == 32 && v.bytes == 32 * 34 &&
                 tk_modelfile_config(f)->tied);
     tk_modelfile_free(f);
 }
@@ -162,7 +162,7 @@ static void config_of_gguf(void **state) {
                 c->tied && c->n_vocab == 20);
     assert_true(c->rope.divisors && c->rope.divisors[0] == 1 && c->rope.divisors[1] == 2);
     float freq[2], factor;
-    tk_rope_freqs(&c->rope, freq, &factor);
+    tk_rope_freqs(&c->rope, 1, freq, &factor);
     assert_true(freq[0] == 1 && fabs((double)freq[1] - pow(5000, -0.5) / 2) < 1e-9 && factor == 1);
     int n, found = 0;
     const tk_meta *m = tk_modelfile_meta(f, &n);
@@ -178,14 +178,14 @@ static void rope_scaling_of_gguf(void **state) {
     tk_modelfile *f = open_ok(DATA "gguf-q4_0.gguf", NULL);
     const tk_rope *r = &tk_modelfile_config(f)->rope;
     assert_true(r->scaling == TK_ROPE_LINEAR && r->factor == 4 && r->dims == 8);
-    tk_rope_freqs(r, freq, &factor);
+    tk_rope_freqs(r, 1, freq, &factor);
     assert_true(freq[0] == 0.25f && factor == 1);
     tk_modelfile_free(f);
     f = open_ok(DATA "gguf-q4_1.gguf", NULL);
     r = &tk_modelfile_config(f)->rope;
     assert_true(r->scaling == TK_ROPE_YARN && r->factor == 4 && r->original_ctx == 8 && r->beta_fast == 32 &&
                 r->beta_slow == 1);
-    tk_rope_freqs(r, freq, &factor);
+    tk_rope_freqs(r, 1, freq, &factor);
     assert_true(fabs((double)factor - (1 + 0.1 * log(4))) < 1e-6 && freq[0] == 1); /* llama.cpp's factor */
     tk_modelfile_free(f);
 }
@@ -217,7 +217,7 @@ static void rope_frequencies_equal_hf(void **state) {
     };
     for (size_t i = 0; i < TK_COUNT(rows); i++) {
         float freq[8], factor;
-        tk_rope_freqs(&rows[i].r, freq, &factor);
+        tk_rope_freqs(&rows[i].r, 1, freq, &factor);
         assert_true(fabs((double)factor - rows[i].factor) < 1e-6);
         for (int k = 0; k < 8; k++)
             if (!(fabs((double)freq[k] - rows[i].freq[k]) <= 5e-7 * rows[i].freq[k]))

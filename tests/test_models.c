@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole models through the engine: float32 logits against Hugging Face transformers (tests/data/hf, made by
- * tools/make_hf_models.py), on every tier of this machine; and promise 2, bitwise: a row alone, in a batch,
- * in chunks, on other thread counts and page sizes, and in the training form. Where there is a CUDA device, all of
- * it again there (alone: build/bin/test_models cuda). */
+ * tools/make_hf_models.py, and tests/data/families, by tools/make_family_models.py), on every tier of this machine;
+ * and promise 2, bitwise: a row alone, in a batch, in chunks, on other thread counts and page sizes, and in the
+ * training form. Where there is a CUDA device, all of it again there (alone: build/bin/test_models cuda). */
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
@@ -15,8 +15,6 @@
 
 #include "core/core.h"
 #include "infer/infer.h"
-
-#define ROOT "tests/data/hf"
 
 typedef struct model {
     char name[256];
@@ -46,37 +44,41 @@ static float *read_npy(const char *path, size_t count) {
     return out;
 }
 
-static void load(model *m, const char *name) {
+static void load(model *m, const char *root, const char *name) {
     char path[512];
     snprintf(m->name, sizeof m->name, "%s", name);
-    snprintf(path, sizeof path, ROOT "/%s", name);
+    snprintf(path, sizeof path, "%s/%s", root, name);
     must(tk_modelfile_open(&m->file, path, NULL), name);
-    snprintf(path, sizeof path, ROOT "/%s/tokens.json", name);
+    snprintf(path, sizeof path, "%s/%s/tokens.json", root, name);
     json_t *ids = json_load_file(path, 0, NULL), *id;
     size_t i;
     assert_non_null(ids);
     json_array_foreach(ids, i, id) m->tokens[i] = (int32_t)json_integer_value(id);
     m->n = (int)json_array_size(ids), m->vocab = tk_modelfile_config(m->file)->n_vocab;
     json_decref(ids);
-    snprintf(path, sizeof path, ROOT "/%s/logits.npy", name);
+    snprintf(path, sizeof path, "%s/%s/logits.npy", root, name);
     m->truth = read_npy(path, (size_t)m->n * (size_t)m->vocab);
 }
 
-/* Calls fn for each model of the folder. */
+/* Calls fn for each model of both folders, or for that named by $TOKAMAK_TEST_MODEL. */
 static void each_model(void fn(model *m)) {
-    DIR *d = opendir(ROOT);
-    assert_non_null(d);
+    static const char *const roots[] = { "tests/data/hf", "tests/data/families" };
+    const char *only = getenv("TOKAMAK_TEST_MODEL");
     int seen = 0;
-    for (struct dirent *e; (e = readdir(d));) {
-        if (e->d_name[0] == '.') continue;
-        model m = { 0 };
-        load(&m, e->d_name);
-        fn(&m);
-        tk_modelfile_free(m.file), free(m.truth);
-        seen++;
+    for (size_t i = 0; i < TK_COUNT(roots); i++) {
+        DIR *d = opendir(roots[i]);
+        assert_non_null(d);
+        for (struct dirent *e; (e = readdir(d));) {
+            if (e->d_name[0] == '.' || (only && strcmp(only, e->d_name) != 0)) continue;
+            model m = { 0 };
+            load(&m, roots[i], e->d_name);
+            fn(&m);
+            tk_modelfile_free(m.file), free(m.truth);
+            seen++;
+        }
+        closedir(d);
     }
-    closedir(d);
-    assert_true(seen >= 8);
+    assert_true(seen >= (only ? 1 : 40));
 }
 
 static tk_engine *open_engine(const model *m, tk_engine_options o) {
@@ -92,6 +94,7 @@ static tk_engine *open_engine(const model *m, tk_engine_options o) {
  * frees. */
 static float *logits_of(const model *m, tk_engine_options o, int chunk, int others) {
     o.seqs = 1 + others, o.picks = o.chunk = (1 + others) * m->n;
+    o.ctx = m->n; /* longrope's factors are those of this length, as transformers' are */
     tk_engine *e = open_engine(m, o);
     float *out = malloc((size_t)m->n * (size_t)m->vocab * sizeof *out);
     int seq[16], done[16] = { 0 };
@@ -136,7 +139,9 @@ static void judge(model *m) {
             printf("skipped: tier %s: this CPU lacks it\n", tiers[t].tier);
             continue;
         }
-        tk_engine_options o = { .reference = tiers[t].reference, .cpu_mask = tiers[t].mask };
+        tk_engine_options o = {
+            .reference = tiers[t].reference, .cpu_mask = tiers[t].mask, .kv_set = true, .kv = TK_F32
+        };
         float *got = logits_of(m, o, m->n, 0);
         for (int i = 0; i < m->n; i++) {
             double scale = 0, diff = 0;
@@ -169,10 +174,8 @@ static void same(const model *m, tk_engine_options o, int chunk, int others, con
 static float *training_logits(const model *m) {
     tk_program p;
     tk_exec *e;
-    float freq[256], factor = 1;
     const tk_config *c = tk_modelfile_config(m->file);
-    if (c->rope.dims) tk_rope_freqs(&c->rope, freq, &factor);
-    tk_build b = { .config = c, .logits = true, .rope_factor = factor, .tokens = m->n };
+    tk_build b = { .config = c, .logits = true, .tokens = m->n };
     static const tk_mesh alone = { .axes = 0 };
     tk_prog_init(&p, TK_F32);
     must(tk_build_program(&p, &b), "build");
@@ -183,7 +186,7 @@ static float *training_logits(const model *m) {
         const tk_name *name = &p.names[n];
         void *data = tk_exec_data(e, name->id);
         tk_weight_view v;
-        if (p.values[name->id].kind == TK_CONST) memcpy(data, freq, sizeof *freq * (size_t)c->rope.dims / 2);
+        if (p.values[name->id].kind == TK_CONST) tk_build_const(c, name->role, 0, data);
         if (p.values[name->id].kind != TK_WEIGHT) continue;
         must(tk_modelfile_weight(m->file, name->role, TK_MAX(name->layer, 0), &v), name->role);
         for (int64_t r = 0; r < v.rows; r++) tk_weight_view_row(&v, r, (float *)data + r * v.cols);
@@ -203,6 +206,14 @@ static float *training_logits(const model *m) {
     return out;
 }
 
+/* The training form computes with float32 weights and without what follows the logits. */
+static bool trainable(const model *m) {
+    const tk_config *c = tk_modelfile_config(m->file);
+    tk_weight_view v;
+    must(tk_modelfile_weight(m->file, "q", 0, &v), "q");
+    return v.dtype == TK_F32 && c->logit_softcap == 0 && c->logit_scale == 1;
+}
+
 static void one_truth(model *m) {
     static const tk_dtype types[] = { TK_F32, TK_F16, TK_BF16 };
     for (size_t k = 0; k < TK_COUNT(types); k++) {
@@ -218,7 +229,7 @@ static void one_truth(model *m) {
         o.threads = 1;
         for (int page = 16; page <= 256; page *= 4)
             o.page_size = page, same(m, o, 3, 2, alone, "other pages");
-        if (types[k] == TK_F32 && !device) {
+        if (types[k] == TK_F32 && !device && trainable(m)) {
             float *train = training_logits(m);
             if (memcmp(train, alone, (size_t)m->n * (size_t)m->vocab * sizeof *train))
                 fail_msg("%s: the training form has other bits", m->name);

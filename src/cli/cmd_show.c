@@ -33,7 +33,6 @@ static void number(report *r, const char *key, int64_t v) {
 }
 
 static void add_config(report *r, const tk_config *c) {
-    static const char *const scalings[] = { "none", "linear", "llama3", "yarn" };
     finding(r, "family", json_string(tk_arch_name(c->arch)), "%s", tk_arch_name(c->arch));
     finding(r, "name", json_string(c->name), "%s", c->name);
     number(r, "layers", c->n_layer);
@@ -47,8 +46,8 @@ static void add_config(report *r, const tk_config *c) {
     if (c->rope.dims)
         finding(r, "rope",
                 json_pack("{s:f, s:s, s:f}", "theta", (double)c->rope.theta, "scaling",
-                          scalings[c->rope.scaling], "factor", (double)c->rope.factor),
-                "theta %g, scaling %s%s", (double)c->rope.theta, scalings[c->rope.scaling],
+                          tk_rope_scaling_name(c->rope.scaling), "factor", (double)c->rope.factor),
+                "theta %g, scaling %s%s", (double)c->rope.theta, tk_rope_scaling_name(c->rope.scaling),
                 c->rope.scaling ? " (see --meta)" : "");
 }
 

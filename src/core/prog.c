@@ -124,6 +124,13 @@ static bool fill_inputs(tk_program *p, tk_record *r, const tk_id *in, int nin) {
     return true;
 }
 
+/* Does an input have the letter? One that only outputs have is the program's own of that name. */
+static bool given(const tk_sig *sig, char letter) {
+    for (int i = 0; i < sig->nin; i++)
+        if (strchr(sig->o[i].letters, letter)) return true;
+    return false;
+}
+
 tk_id tk_emit(tk_program *p, tk_op op, tk_attr attr, const tk_id *in, int nin) {
     if (p->status != TK_OK) return -1;
     const tk_opinfo *info = tk_op_info(op);
@@ -156,10 +163,11 @@ tk_id tk_emit(tk_program *p, tk_op op, tk_attr attr, const tk_id *in, int nin) {
             v = *old;
         } else {
             for (const char *l = o->letters; *l; l++)
-                strncat(v.dim, b.run[*l - 'a'], TK_MAX_DIMS - strlen(v.dim));
+                strncat(v.dim, given(sig, *l) ? b.run[*l - 'a'] : (char[]){ *l, 0 }, TK_MAX_DIMS - strlen(v.dim));
             v.split = (uint8_t)(v.dim[0] ? strlen(v.dim) - 1 : 0);
             if (op == TK_OP_quant) v.split = 1; /* blocks run along all that a token has */
             if (op == TK_OP_pack) v.split = p->values[r.arg[0]].split, v.kind = TK_WEIGHT;
+            if (op == TK_OP_route && i == 0) v.dtype = TK_I32;
             if (op == TK_OP_cast || op == TK_OP_pack || op == TK_OP_quant) v.dtype = (uint8_t)attr.i[0];
         }
         r.arg[sig->nin + i] = tk__value(p, v);

@@ -90,7 +90,7 @@ static tk_status settle_options(tk_engine *e, const tk_engine_options *o) {
 /* Can the program use the file's bytes where they lie? */
 static bool in_place(const tk_weight_view *v, tk_dtype want, int64_t rows, int64_t cols) {
     size_t bytes, row;
-    return !v->transposed && v->dtype == want && v->rows == rows && v->cols == cols &&
+    return v->plain && v->dtype == want && v->rows == rows && v->cols == cols &&
            ((uintptr_t)v->data & 3) == 0 && tk_format_size(want, rows, cols, &bytes) &&
            tk_format_size(want, 1, cols, &row) && v->stride == row && v->bytes >= bytes;
 }
@@ -126,9 +126,11 @@ static tk_status mark_mapped(tk_engine *e) {
     return TK_OK;
 }
 
-/* Row by row through float32: transposed tensors, and vectors of other types. */
+/* Row by row: as the rows are where the program wants their type, else through float32. */
 static tk_status convert_weight(tk_engine *e, const tk_weight_view *v, tk_id id) {
     const tk_value *value = &e->p.values[id];
+    const tk_format *fmt = &tk_formats[value->dtype];
+    const size_t bytes = (size_t)(v->cols / fmt->block) * (size_t)fmt->bytes;
     float *row = malloc((size_t)v->cols * sizeof *row);
     char *to = tk_exec_open(e->exec, id);
     if (!row || !to) {
@@ -136,17 +138,22 @@ static tk_status convert_weight(tk_engine *e, const tk_weight_view *v, tk_id id)
         return TK_FAIL(TK_E_NOMEM, "out of memory");
     }
     for (int64_t r = 0; r < v->rows; r++) {
+        const uint8_t *same = v->dtype == (tk_dtype)value->dtype && v->add == 0 ? tk_weight_view_bytes(v, r) : NULL;
+        if (same) {
+            memcpy(to + (size_t)r * bytes, same, bytes);
+            continue;
+        }
         tk_weight_view_row(v, r, row);
-        tk_formats[value->dtype].pack(to, row, v->rows, v->cols, r);
+        fmt->pack(to, row, v->rows, v->cols, r);
     }
     free(row);
     return tk_exec_close(e->exec, id);
 }
 
 static tk_status fill_constant(tk_engine *e, tk_id id) {
-    float factor, *to = tk_exec_open(e->exec, id);
+    float *to = tk_exec_open(e->exec, id);
     if (!to) return TK_FAIL(TK_E_NOMEM, "out of memory");
-    tk_rope_freqs(&tk_modelfile_config(e->file)->rope, to, &factor);
+    tk_build_const(tk_modelfile_config(e->file), e->p.names[e->p.values[id].name].role, e->info.ctx, to);
     return tk_exec_close(e->exec, id);
 }
 
@@ -185,7 +192,7 @@ static void release_original(void *arg, const tk_record *r, double seconds) {
     tk_weight_view v;
     const tk_name *name = &e->p.names[value->name];
     if (tk_modelfile_weight(e->file, name->role, TK_MAX(name->layer, 0), &v) == TK_OK && v.map)
-        tk_map_release(v.map, v.data, v.bytes);
+        tk_weight_view_release(&v);
     if (!value->mapped) tk_exec_drop(e->exec, r->arg[0]);
 }
 
@@ -197,16 +204,13 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
     tk_build b = { .config = c,
                    .serve = true,
                    .kv = i->kv,
+                   .ctx = i->ctx,
                    .tokens = i->chunk,
                    .picks = i->picks,
                    .page_size = i->page_size,
                    .pages = (int64_t)e->max_pages * i->seqs,
                    .dtype = matrix_dtype,
                    .arg = (void *)e->file };
-    float *freqs = malloc(sizeof *freqs * (size_t)(c->rope.dims / 2 + 1));
-    if (!freqs) return TK_FAIL(TK_E_NOMEM, "out of memory");
-    if (c->rope.dims) tk_rope_freqs(&c->rope, freqs, &b.rope_factor);
-    free(freqs);
     static const tk_mesh alone = { .axes = 0 };
     unsigned cpu = tk_cpu_features() & ~o->cpu_mask;
     tk_prog_init(&e->p, TK_F32);

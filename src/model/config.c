@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From config keys to a checked tk_config. Plain keys are rows of config_keys.def, read alike from JSON and
- * GGUF; what a family derives from them is a function named like its builder. A key of the wrong type, out of
+ * GGUF; what a family derives from them is in families.c. A key of the wrong type, out of
  * range or null where a value is needed is an error that names it: a default in its place would be another
  * model. */
 #include <math.h>
@@ -123,8 +123,7 @@ tk_status tk__key_int(const tk__keys *k, const char *key, int64_t min, int64_t m
     return TK_OK;
 }
 
-/* The activation by its key in Hugging Face configs; GGUF has none and means `absent`. */
-static tk_status read_act(tk_config *c, const tk__keys *k, const char *key, tk_act absent) {
+tk_status tk__key_act(tk_config *c, const tk__keys *k, const char *key, tk_act absent) {
     tk__value v = { TK__NONE };
     if (!k->gguf) v = k->get(k->ctx, key);
     c->act = absent;
@@ -134,8 +133,12 @@ static tk_status read_act(tk_config *c, const tk__keys *k, const char *key, tk_a
     return tk__act_by_name(&c->act, v.s);
 }
 
-/* Fails if a key that would change the computation is there and not `harmless`. */
-static tk_status refuse(const tk__keys *k, const char *key, double harmless, const char *what) {
+bool tk__key_true(const tk__keys *k, const char *key, bool absent) {
+    const tk__value v = k->get(k->ctx, key);
+    return v.kind == TK__BOOL ? v.i != 0 : v.kind == TK__INT || v.kind == TK__REAL ? v.r != 0 : absent;
+}
+
+tk_status tk__key_refuse(const tk__keys *k, const char *key, double harmless, const char *what) {
     tk__value v = k->get(k->ctx, key);
     double r = v.kind == TK__BOOL ? (double)v.i : v.r;
     if (v.kind <= TK__NULL ||
@@ -145,49 +148,13 @@ static tk_status refuse(const tk__keys *k, const char *key, double harmless, con
                    what);
 }
 
-static tk_status derive_llama(tk_config *c, const tk__keys *k) {
-    c->norm = TK_NORM_RMS, c->gated = true;
-    TK_TRY(read_act(c, k, "hidden_act", TK_ACT_SILU));
-    if (k->gguf) {
-        TK_TRY(refuse(k, "expert_count", 0, "a mixture of experts"));
-        TK_TRY(refuse(k, "attention.sliding_window", 0, "a sliding attention window"));
-        TK_TRY(refuse(k, "attention.clamp_kqv", 0, "clamping q, k and v"));
-        int value_length = 0;
-        TK_TRY(tk__key_int(k, "attention.value_length", 1, 1 << 16, &value_length));
-        int key_length = c->head_dim ? c->head_dim : c->n_embd / c->n_head;
-        if (value_length && value_length != key_length)
-            return TK_FAIL(TK_E_UNSUPPORTED,
-                           "%s: keys of %d and values of %d elements\nheads of two sizes are not supported",
-                           k->name, key_length, value_length);
-    } else {
-        TK_TRY(refuse(k, "partial_rotary_factor", 1, "partial rotation"));
-    }
-    return TK_OK;
-}
-
-static tk_status derive_gpt2(tk_config *c, const tk__keys *k) {
-    c->norm = TK_NORM_LAYER, c->learned_pos = true;
-    c->norm_bias = c->qkv_bias = c->o_bias = c->mlp_bias = true;
-    if (!c->n_ff) c->n_ff = 4 * c->n_embd;
-    TK_TRY(read_act(c, k, "activation_function", TK_ACT_GELU_TANH));
-    if (k->gguf) return TK_OK;
-    tk__value scale = k->get(k->ctx, "scale_attn_weights");
-    if (scale.kind == TK__BOOL && !scale.i) c->attn_scale = 1;
-    return refuse(k, "add_cross_attention", 0, "cross attention");
-}
-
-static tk_status (*const derive[TK_ARCHS])(tk_config *, const tk__keys *) = {
-#define TK_ARCH_ROW(id, hf, gguf, builder) derive_##builder,
-#include "model/archs.def"
-#undef TK_ARCH_ROW
-};
-
 tk_status tk__config_read(tk_config *c, const tk__keys *k) {
     c->embed_scale = c->residual_scale = c->logit_scale = 1;
     c->bos = c->pad = -1;
+    c->pre_norm = c->last_norm = true;
     for (size_t i = 0; i < TK_COUNT(rows); i++)
         if (rows[i].arch == c->arch) TK_TRY(read_key(c, k, &rows[i]));
-    TK_TRY(derive[c->arch](c, k));
+    TK_TRY(tk__config_derive(c, k));
     if (!c->n_kv_head) c->n_kv_head = c->n_head;
     if (!c->head_dim) {
         if (c->n_embd % c->n_head)
@@ -214,6 +181,8 @@ tk_status tk__config_check(tk_config *c) {
                        "rotating %d elements of heads of %d is impossible\nit must be an even number up to "
                        "the head's size",
                        c->rope.dims, c->head_dim);
+    if (c->norm == TK_NORM_LAYER && !c->norm_bias)
+        return TK_FAIL(TK_E_UNSUPPORTED, "LayerNorms without biases are not supported\nthe file holds none");
     if (c->n_vocab < 1)
         return TK_FAIL(TK_E_FORMAT,
                        "the config does not say how many tokens there are\nvocab_size is missing");
@@ -224,20 +193,47 @@ tk_status tk__config_check(tk_config *c) {
 }
 
 const char tk__families[] =
-#define TK_ARCH_ROW(id, hf, gguf, builder) " " hf
+#define TK_ARCH_ROW(id, hf, gguf, derive, hf_names, gguf_names) " " hf
 #include "model/archs.def"
 #undef TK_ARCH_ROW
     ;
 
-const char *tk_arch_name(tk_arch a) {
-    static const char *const names[] = {
-#define TK_ARCH_ROW(id, hf, gguf, builder) hf,
+static const char *const arch_names[2][TK_ARCHS] = {
+    {
+#define TK_ARCH_ROW(id, hf, gguf, derive, hf_names, gguf_names) hf,
 #include "model/archs.def"
 #undef TK_ARCH_ROW
-    };
-    return (size_t)a < TK_COUNT(names) ? names[a] : "?";
+    },
+    {
+#define TK_ARCH_ROW(id, hf, gguf, derive, hf_names, gguf_names) gguf,
+#include "model/archs.def"
+#undef TK_ARCH_ROW
+    }
+};
+
+tk_arch tk__arch_find(const char *name, bool gguf) {
+    for (int a = 0; a < TK_ARCHS; a++)
+        for (const char *p = arch_names[gguf][a]; p && *p;) {
+            const size_t n = strcspn(p, "|");
+            if (strlen(name) == n && !memcmp(p, name, n)) return (tk_arch)a;
+            p += n + (p[n] == '|');
+        }
+    return TK_ARCHS;
+}
+
+const char *tk_arch_name(tk_arch a) {
+    switch (a) {
+    case TK_ARCH_GEMMA3: return "gemma3";
+    default: return a < TK_ARCHS ? arch_names[0][a] : "?";
+    }
 }
 
 float tk_attn_scale(const tk_config *c, int layer) {
     return c->attn_scale_by_layer ? c->attn_scale / (float)(layer + 1) : c->attn_scale;
+}
+
+const tk_rope *tk_layer_rope(const tk_config *c, int layer) {
+    const unsigned bits = tk_layer_bits(c, layer);
+    if (bits & TK_LAYER_NOPE || !c->rope.dims) return NULL;
+    return bits & TK_LAYER_LOCAL && c->rope_local.dims ? &c->rope_local : &c->rope;
 }

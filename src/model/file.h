@@ -62,9 +62,11 @@ typedef struct tk__role_views { /* of one role: [n_layer] or [1]; entries with d
 
 enum {
 #define TK_ROLE(id, text, scope, rows, cols, when) TK__ROLE_##id,
-#define TK_WEIGHT(source, arch, role, name, parts, flags)
+#define TK_NAMES(set, base)
+#define TK_WEIGHT(set, role, name, parts, flags)
 #include "model/weights.def"
 #undef TK_ROLE
+#undef TK_NAMES
 #undef TK_WEIGHT
     TK__ROLES
 };
@@ -142,13 +144,28 @@ typedef struct tk__keys {
     bool gguf;
     tk__value (*get)(const void *ctx, const char *key);
     const void *ctx;
+    tk__value (*item)(const void *ctx, const char *key, size_t i); /* of a list; NONE: no list, or it is shorter */
+    tk_arena *arena;                                               /* for lists of the config */
 } tk__keys;
 tk__value tk__json_value(const json_t *j);
 tk__value tk__json_get(const void *object, const char *key); /* the .get of a JSON object */
+tk__value tk__json_item(const void *object, const char *key, size_t i);
+/* Keys of a JSON object; arena NULL where no list is asked for. */
+static inline tk__keys tk__json_keys(const char *name, const json_t *object, tk_arena *arena) {
+    return (tk__keys){ name, false, tk__json_get, object, tk__json_item, arena };
+}
 /* Reads the rows of config_keys.def for c->arch, then derives and checks what depends on several keys. */
 tk_status tk__config_read(tk_config *c, const tk__keys *k);
+/* What the keys of a family leave open (families.c) */
+tk_status tk__config_derive(tk_config *c, const tk__keys *k);
+/* Fails if a key that would change the computation is there and not `harmless`. */
+tk_status tk__key_refuse(const tk__keys *k, const char *key, double harmless, const char *what);
+/* True if a boolean (or number) is there and not 0; `absent` if it is not there or null. */
+bool tk__key_true(const tk__keys *k, const char *key, bool absent);
+/* The activation by its key in Hugging Face configs; GGUF has none and means `absent`. */
+tk_status tk__key_act(tk_config *c, const tk__keys *k, const char *key, tk_act absent);
 /* The parts of the config that are not simple keys. */
-tk_status tk__config_rope_json(tk_config *c, const json_t *config);
+tk_status tk__config_rope_json(tk_config *c, const json_t *config, tk_arena *arena);
 tk_status tk__config_rope_gguf(tk_config *c, const tk__keys *k);
 /* Last checks, once all fields are set (and vocab is known). */
 tk_status tk__config_check(tk_config *c);
@@ -161,4 +178,6 @@ tk_status tk__json_parse(json_t **out, const char *text, size_t n, const char *n
 tk_status tk__json_file(json_t **out, const char *path, size_t limit);
 /* The families of archs.def by name, each behind a blank, for messages */
 extern const char tk__families[];
+/* The family of that name in Hugging Face's or GGUF's column of archs.def; TK_ARCHS: none */
+tk_arch tk__arch_find(const char *name, bool gguf);
 #endif

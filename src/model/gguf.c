@@ -311,6 +311,17 @@ static tk__value family_get(const void *ctx, const char *key) {
     return v;
 }
 
+static tk__value family_item(const void *ctx, const char *key, size_t i) {
+    const family_keys *k = ctx;
+    char full[256];
+    snprintf(full, sizeof full, "%s.%s", k->prefix, key);
+    const tk__gguf_kv *kv = find_kv(k->f, full);
+    if (!kv || !kv->array || kv->type == TK__GGUF_STRING || i >= kv->count) return (tk__value){ TK__NONE };
+    tk__gguf_kv one = *kv;
+    one.array = false, one.data = kv->data + i * kv_types[kv->type].bytes;
+    return value_of(&one);
+}
+
 /* ---- metadata, texts, ids ---- */
 
 /* tokenizer.chat_template, and tokenizer.chat_template.NAME beside it */
@@ -412,7 +423,7 @@ static tk_status read_ids(tk_modelfile *f) {
 }
 
 static tk_status read_sampling(tk_modelfile *f) {
-    tk__keys k = { f->path, true, family_get, &(family_keys){ f, "general.sampling" } };
+    tk__keys k = { f->path, true, family_get, &(family_keys){ f, "general.sampling" }, family_item, NULL };
     tk_gen_defaults *g = &f->gen;
     float top_k = -1;
     g->temperature = g->top_p = g->repetition_penalty = -1;
@@ -428,21 +439,38 @@ static tk_status read_sampling(tk_modelfile *f) {
 
 /* ---- config ---- */
 
-static tk_status read_divisors(tk_modelfile *f) {
-    const tk_tensor *t = tk__tensor_find(f, "rope_freqs.weight");
-    tk_rope *r = &f->config.rope;
+/* One positive number a rotated pair from a tensor -> *out; untouched if there is no such tensor. */
+static tk_status read_divisors(tk_modelfile *f, const char *name, const float **out) {
+    const tk_tensor *t = tk__tensor_find(f, name);
+    const int pairs = f->config.rope.dims / 2;
     if (!t) return TK_OK;
-    if (t->dtype != TK_F32 || t->ndim != 1 || t->dim[0] != r->dims / 2)
-        return TK_FAIL(TK_E_FORMAT, "%s: rope_freqs.weight must be %d F32 values\nit is %lld of type %s",
-                       f->path, r->dims / 2, (long long)t->dim[0], t->type);
+    if (t->dtype != TK_F32 || t->ndim != 1 || t->dim[0] != pairs)
+        return TK_FAIL(TK_E_FORMAT, "%s: %s must be %d F32 values\nit is %lld of type %s", f->path, name, pairs,
+                       (long long)t->dim[0], t->type);
     float *d = tk_arena_array(&f->arena, (size_t)t->dim[0], sizeof *d);
     if (!d) return TK_E_NOMEM;
     memcpy(d, t->data, t->bytes);
-    for (int i = 0; i < r->dims / 2; i++)
+    for (int i = 0; i < pairs; i++)
         if (!(isfinite(d[i]) && d[i] > 0))
-            return TK_FAIL(TK_E_FORMAT, "%s: rope_freqs.weight holds %g\nfrequencies are divided by it",
-                           f->path, (double)d[i]);
-    r->divisors = d;
+            return TK_FAIL(TK_E_FORMAT, "%s: %s holds %g\nfrequencies are divided by it", f->path, name, (double)d[i]);
+    *out = d;
+    return TK_OK;
+}
+
+/* llama3's scaling is a tensor of divisors, longrope two of them. */
+static tk_status read_rope_tensors(tk_modelfile *f) {
+    tk_rope *r = &f->config.rope;
+    TK_TRY(read_divisors(f, "rope_freqs.weight", &r->divisors));
+    TK_TRY(read_divisors(f, "rope_factors_short.weight", &r->divisors));
+    TK_TRY(read_divisors(f, "rope_factors_long.weight", &r->long_divisors));
+    if (r->scaling == TK_ROPE_LONGROPE && !(r->divisors && r->long_divisors))
+        return TK_FAIL(TK_E_FORMAT, "%s: rope scaling longrope without its factors\nrope_factors_short.weight or "
+                                    "rope_factors_long.weight is missing",
+                       f->path);
+    if (!r->long_divisors) return TK_OK;
+    r->scaling = TK_ROPE_LONGROPE;
+    if (r->attention_factor == 0) r->attention_factor = 1;
+    if (r->original_ctx == 0) r->original_ctx = f->config.n_ctx;
     return TK_OK;
 }
 
@@ -453,13 +481,7 @@ static tk_status read_config(tk_modelfile *f) {
     if (!arch)
         return TK_FAIL(TK_E_FORMAT, "%s: general.architecture is missing\nthe file does not say what it is",
                        f->path);
-    static const char *const names[TK_ARCHS] = {
-#define TK_ARCH_ROW(id, hf, gguf, builder) gguf,
-#include "model/archs.def"
-#undef TK_ARCH_ROW
-    };
-    int a = 0;
-    while (a < TK_ARCHS && strcmp(names[a], arch)) a++;
+    const tk_arch a = tk__arch_find(arch, true);
     if (a == TK_ARCHS)
         return TK_FAIL(TK_E_UNSUPPORTED, "%s: unknown architecture \"%.60s\"\nthis build knows:%s", f->path,
                        arch, tk__families);
@@ -475,15 +497,14 @@ static tk_status read_config(tk_modelfile *f) {
                        "llama-gguf-split --merge",
                        f->path, (long long)split.i);
     TK_TRY(text_of(f, "general.name", &name));
-    *c = (tk_config){ .arch = (tk_arch)a };
+    *c = (tk_config){ .arch = a };
     c->name = name ? name : strrchr(f->path, '/') ? strrchr(f->path, '/') + 1 : f->path;
-    tk__keys k = { f->path, true, family_get, &(family_keys){ f, arch } };
+    tk__keys k = { f->path, true, family_get, &(family_keys){ f, arch }, family_item, &f->arena };
     TK_TRY(tk__config_read(c, &k));
-    if (!c->learned_pos) TK_TRY(tk__config_rope_gguf(c, &k));
-    c->tied = !tk__tensor_find(f, "output.weight");
+    if (!c->learned_pos && c->alibi == 0) TK_TRY(tk__config_rope_gguf(c, &k));
     const tk_tensor *embed = tk__tensor_find(f, "token_embd.weight");
     if (!c->n_vocab && embed && embed->ndim == 2 && embed->dim[0] <= 1 << 26) c->n_vocab = (int)embed->dim[0];
-    return read_divisors(f);
+    return read_rope_tensors(f);
 }
 
 tk_status tk__gguf_open(tk_modelfile *f) {

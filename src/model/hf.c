@@ -66,7 +66,7 @@ static tk_status read_generation(tk_modelfile *f) {
     json_t *j;
     TK_TRY(optional_json(f, "generation_config.json", &j));
     if (!j) return TK_OK;
-    tk__keys k = { "generation_config.json", false, tk__json_get, j };
+    tk__keys k = tk__json_keys("generation_config.json", j, NULL);
     tk_gen_defaults *g = &f->gen;
     float temperature = -1, top_p = -1, penalty = -1;
     int top_k = -1;
@@ -120,22 +120,16 @@ static tk_status read_texts(tk_modelfile *f) {
 /* ---- config.json ---- */
 
 static tk_status family_of(tk_modelfile *f, const json_t *j) {
-    static const char *const names[TK_ARCHS] = {
-#define TK_ARCH_ROW(id, hf, gguf, builder) hf,
-#include "model/archs.def"
-#undef TK_ARCH_ROW
-    };
     const char *type = json_string_value(json_object_get(j, "model_type"));
     if (!type)
         return TK_FAIL(TK_E_FORMAT,
                        "%s/config.json: model_type is missing\nit does not say what family the model is of",
                        f->path);
-    int a = 0;
-    while (a < TK_ARCHS && strcmp(names[a], type)) a++;
+    const tk_arch a = tk__arch_find(type, false);
     if (a == TK_ARCHS)
         return TK_FAIL(TK_E_UNSUPPORTED, "%s: unknown architecture \"%.60s\"\nthis build knows:%s", f->path,
                        type, tk__families);
-    f->config.arch = (tk_arch)a;
+    f->config.arch = a;
     const json_t *q = json_object_get(j, "quantization_config");
     if (q && !json_is_null(q)) {
         const char *method = json_string_value(json_object_get(q, "quant_method"));
@@ -166,12 +160,15 @@ static tk_status list_metadata(tk_modelfile *f, const json_t *j) {
 static tk_status read_config(tk_modelfile *f, const json_t *j) {
     tk_config *c = &f->config;
     TK_TRY(family_of(f, j));
-    tk__keys k = { "config.json", false, tk__json_get, j };
+    /* a model of text and images keeps the text's part apart */
+    const json_t *part = json_object_get(j, "text_config"), *model = json_is_object(part) ? part : j;
+    tk__keys k = tk__json_keys("config.json", model, &f->arena);
     TK_TRY(tk__config_read(c, &k));
-    if (!c->learned_pos) TK_TRY(tk__config_rope_json(c, j));
-    TK_TRY(one_id(k.name, "bos_token_id", json_object_get(j, "bos_token_id"), &c->bos));
-    TK_TRY(one_id(k.name, "pad_token_id", json_object_get(j, "pad_token_id"), &c->pad));
-    TK_TRY(add_eos(f, k.name, json_object_get(j, "eos_token_id")));
+    if (!c->learned_pos && c->alibi == 0) TK_TRY(tk__config_rope_json(c, model, &f->arena));
+    TK_TRY(one_id(k.name, "bos_token_id", json_object_get(model, "bos_token_id"), &c->bos));
+    TK_TRY(one_id(k.name, "pad_token_id", json_object_get(model, "pad_token_id"), &c->pad));
+    TK_TRY(add_eos(f, k.name, json_object_get(model, "eos_token_id")));
+    if (model != j) TK_TRY(add_eos(f, k.name, json_object_get(j, "eos_token_id")));
     return TK_OK;
 }
 

@@ -47,3 +47,8 @@ tk__value tk__json_value(const json_t *j) {
 tk__value tk__json_get(const void *object, const char *key) {
     return tk__json_value(json_object_get(object, key));
 }
+
+tk__value tk__json_item(const void *object, const char *key, size_t i) {
+    const json_t *list = json_object_get(object, key);
+    return i < json_array_size(list) ? tk__json_value(json_array_get(list, i)) : (tk__value){ TK__NONE };
+}

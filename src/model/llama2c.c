@@ -148,6 +148,8 @@ tk_status tk__llama2c_open(tk_modelfile *f) {
                       .norm_eps = 1e-5f,
                       .act = TK_ACT_SILU,
                       .gated = true,
+                      .pre_norm = true,
+                      .last_norm = true,
                       .embed_scale = 1,
                       .residual_scale = 1,
                       .logit_scale = 1,

@@ -14,30 +14,49 @@ typedef struct tk_tokenizer tk_tokenizer; /* text/text.h */
 /* ---- config: a family is its fields, not code -------------------------------------------------------- */
 
 typedef enum tk_arch {
-#define TK_ARCH_ROW(id, hf, gguf, builder) TK_ARCH_##id,
+#define TK_ARCH_ROW(id, hf, gguf, derive, hf_names, gguf_names) TK_ARCH_##id,
 #include "model/archs.def"
 #undef TK_ARCH_ROW
     TK_ARCHS
 } tk_arch;
-const char *tk_arch_name(tk_arch a); /* "llama" */
+const char *tk_arch_name(tk_arch a); /* "llama": the first of its model_type spellings */
 
 typedef enum tk_norm { TK_NORM_RMS, TK_NORM_LAYER } tk_norm;
-typedef enum tk_rope_scaling { TK_ROPE_NONE, TK_ROPE_LINEAR, TK_ROPE_LLAMA3, TK_ROPE_YARN } tk_rope_scaling;
+typedef enum tk_rope_scaling {
+    TK_ROPE_NONE,
+    TK_ROPE_LINEAR,
+    TK_ROPE_LLAMA3,
+    TK_ROPE_YARN,
+    TK_ROPE_DYNAMIC,
+    TK_ROPE_LONGROPE,
+    TK_ROPE_SCALINGS
+} tk_rope_scaling;
+const char *tk_rope_scaling_name(tk_rope_scaling s);
 
 typedef struct tk_rope {
     int dims; /* rotated elements of each head, even; 0 = no rotation (GPT-2). The rest of the head stays. */
     tk_rope_style style;
     float theta;
     tk_rope_scaling scaling;
-    float factor;               /* linear, llama3, yarn */
+    float factor;               /* all but longrope */
     float low_freq, high_freq;  /* llama3 */
-    int original_ctx;           /* llama3, yarn */
+    int original_ctx;           /* llama3, yarn, dynamic, longrope: positions of the first training */
     float beta_fast, beta_slow; /* yarn */
-    float attention_factor;     /* yarn: 0 = from factor (and mscale, mscale_all when both are set) */
+    float attention_factor;     /* yarn, longrope; yarn: 0 = from factor (and mscale, mscale_all when both are set) */
     float mscale, mscale_all;
     bool truncate;         /* yarn: correction range rounded to whole pairs */
-    const float *divisors; /* [dims / 2] each divides its pair's frequency (GGUF rope_freqs); or NULL */
+    /* [dims / 2] each divides its pair's frequency (GGUF rope_freqs, longrope's short factors); or NULL */
+    const float *divisors;
+    const float *long_divisors; /* longrope: those of sequences that may grow beyond original_ctx */
 } tk_rope;
+
+typedef enum tk_qk_norm { TK_QK_NONE, TK_QK_HEAD, TK_QK_WHOLE } tk_qk_norm;
+/* What a layer is, as bits */
+enum {
+    TK_LAYER_LOCAL = 1, /* attends to the last `window` tokens only, rotates by rope_local if there is one */
+    TK_LAYER_NOPE = 2,  /* does not rotate */
+    TK_LAYER_DENSE = 4, /* has a plain MLP in a model with experts */
+};
 
 typedef struct tk_config {
     tk_arch arch;
@@ -47,24 +66,51 @@ typedef struct tk_config {
     tk_norm norm;
     float norm_eps;
     tk_act act;
+    float glu_limit, glu_shift; /* of a gated MLP: ops.def's glu; 0 for most */
     bool gated;       /* MLP is down(act(gate x) * up x), else down(act(up x)) */
     bool learned_pos; /* pos_embed [n_ctx, n_embd] is added to the embedding */
     bool tied;        /* the head is the embedding; no role "head" */
     bool norm_bias, qkv_bias, o_bias, mlp_bias;
-    tk_rope rope;
+    /* Where a half of a layer, f, has its norms: h + f(norm h) has pre_norm, h + norm(f(h)) post_norm, Gemma 2 both,
+     * norm(h + f(h)) residual_norm (then the roles norm1 and norm2 follow their halves). */
+    bool pre_norm, post_norm, residual_norm;
+    bool parallel;    /* h + attention(norm1 h) + mlp(norm2 h) */
+    bool shared_norm; /* parallel, and norm2 is norm1 */
+    bool embed_norm;  /* a norm follows the embedding */
+    bool last_norm;   /* norm_out stands before the head */
+    float norm_shift; /* added to the weights of RMS norms (Gemma's files hold w - 1) */
+    int n_word;       /* width of the embedding's rows where it is not n_embd (proj_in, proj_out); else 0 */
+    tk_qk_norm qk_norm; /* RMS norm of q and k: of each head, or of all heads as one row */
+    const uint8_t *layer; /* [n_layer] bits TK_LAYER_*; NULL: none */
+    int window;           /* tokens that local layers see: their own and those before it */
+    float alibi;          /* largest ALiBi bias (8); 0: none */
+    float attn_softcap, logit_softcap; /* c tanh(x / c); 0: none */
+    bool sinks;                        /* one more logit a head in the softmax, without a value */
+    /* mixture of experts: n_expert 0 = none */
+    int n_expert, n_expert_used, n_ff_expert, n_ff_shared; /* n_ff_shared 0: no shared expert */
+    tk_routing routing;
+    bool expert_renorm; /* a token's weights are divided by their sum */
+    bool expert_bias;   /* router and experts have biases */
+    bool shared_gate;   /* the shared expert's result times sigmoid(s_router x) */
+    tk_rope rope, rope_local; /* rope_local.dims 0: local layers rotate as all do */
     float attn_scale;         /* multiplies q.k; 1/sqrt(head_dim) for most */
     bool attn_scale_by_layer; /* and divided by (layer + 1) (GPT-2's scale_attn_by_inverse_layer_idx) */
-    float embed_scale, residual_scale, logit_scale; /* multiply; 1 for most */
+    float embed_scale, residual_scale, logit_scale; /* multiply; 1 for most. residual_scale: each half's result */
     int bos, pad;                                   /* -1 = none */
     const int32_t *eos; /* every id that ends a text by config; the tokenizer may know more */
     int n_eos;
 } tk_config;
 
 /* Rotation frequencies per pair after scaling, freq[rope->dims / 2] (angle = position * freq), and the factor
- * that multiplies both cos and sin (1 but for yarn). */
-void tk_rope_freqs(const tk_rope *rope, float *freq, float *factor);
+ * that multiplies both cos and sin (1 but for yarn and longrope). ctx: the most tokens that a sequence may come to
+ * have. dynamic and longrope depend on it, and on nothing that a sequence has seen so far, so that keys once rotated
+ * stay right (Hugging Face switches while a text grows, and then mixes both). freq may be NULL. */
+void tk_rope_freqs(const tk_rope *rope, int64_t ctx, float *freq, float *factor);
 /* The factor on q.k in layer `layer`. */
 float tk_attn_scale(const tk_config *c, int layer);
+static inline unsigned tk_layer_bits(const tk_config *c, int layer) { return c->layer ? c->layer[layer] : 0; }
+/* The rotation of layer `layer`, NULL if it has none. */
+const tk_rope *tk_layer_rope(const tk_config *c, int layer);
 
 /* The model's own wishes for sampling; what it does not say is left unset. */
 typedef struct tk_gen_defaults {
@@ -127,30 +173,37 @@ typedef struct tk_tensor {
 const tk_tensor *tk_modelfile_tensors(const tk_modelfile *f, int *n);
 
 /* A weight as a builder means it: logical [rows, cols], where a linear layer's y[rows] = W x[cols]; vectors
- * (norms, biases) have rows = 1. Fused weights of files are split here.
- *   not transposed: `data` is logical row 0 and rows follow each other: exactly a tk_format matrix
- *                   [rows, cols] of `dtype`, stride bytes a row;
- *   transposed:     the file holds [cols, more]: element (r, c) is element col0 + r of the file row that
- * starts at data + c * stride. Plain dtypes only. */
+ * (norms, biases) have rows = 1. Fused weights of files are split here, merged experts and separate ones look alike.
+ *
+ * Row r lies in part r / per, as that part's row i = (r % per) / run * period + (r % per) % run + first:
+ *   not transposed: a row of `stride` bytes in the format's own layout;
+ *   transposed:     element c is number i of the file row c of the part, `stride` bytes each. Plain dtypes only.
+ * A vector is one row whose elements are found like rows (plain dtypes, or an unbroken run of blocks). */
 typedef struct tk_weight_view {
     const char *name; /* in the file, for messages */
     tk_dtype dtype;
     int64_t rows, cols;
-    const uint8_t *data;  /* NULL: the family or file has no such weight */
-    size_t stride, bytes; /* bytes of the span that starts at data and holds all of the view */
+    bool plain; /* `data` is exactly a tk_format matrix [rows, cols] of `dtype`, `stride` bytes a row */
     bool transposed;
-    int64_t col0;
-    const tk_map *map; /* for tk_map_release(map, data, bytes) when a copy replaced it (a transposed
-                          part of a fused weight shares its span with the other parts) */
+    const uint8_t *data; /* plain: row 0; else what part 0 starts with. NULL: the family or file has no such weight */
+    const uint8_t *const *part; /* [rows / per], or NULL: they lie `plane` bytes apart */
+    size_t stride, plane;
+    size_t bytes; /* of the span that starts at data (or at each part) and holds all of the view */
+    int64_t per, run, period, first;
+    float add;         /* to every number */
+    const tk_map *map; /* for tk_weight_view_release; a span may be shared with other views */
 } tk_weight_view;
 
-/* role: embed pos_embed norm1 norm1.b q q.b k k.b v v.b o o.b norm2 norm2.b gate up up.b gate.b down down.b
- * norm_out norm_out.b head (rows of weights.def). layer: 0.. for those that every layer has, else ignored.
+/* role: a text of weights.def's TK_ROLE rows. layer: 0.. for those that every layer has, else ignored.
  * TK_OK with out->data == NULL: this model has no such weight (a tied head, a bias that is off).
  * An unknown role or layer is a TK_E_INTERNAL: a defect of the caller. */
 tk_status tk_modelfile_weight(const tk_modelfile *f, const char *role, int layer, tk_weight_view *out);
 /* Logical row `row` as float32 -> dst[cols]. */
 void tk_weight_view_row(const tk_weight_view *v, int64_t row, float *dst);
+/* The bytes of row `row` where it is stored as a row of `dtype` (add is 0 then); else NULL. */
+const uint8_t *tk_weight_view_bytes(const tk_weight_view *v, int64_t row);
+/* Gives the view's pages back to the system: a copy has replaced it. */
+void tk_weight_view_release(const tk_weight_view *v);
 
 /* ---- metadata, for `show` ---------------------------------------------------------------------------- */
 
@@ -167,7 +220,8 @@ typedef struct tk_build {
     bool serve;   /* paged KV cache and picked rows' logits; else the training form: loss over all tokens */
     bool logits;  /* training form: also the output "logits" [t, v] */
     bool findmax; /* training form: the integer-MAC accelerator's Linear */
-    float dropout, rope_factor;              /* rope_factor: from tk_rope_freqs */
+    float dropout;
+    int64_t ctx; /* the most tokens of a sequence, for tk_rope_freqs; 0: the config's */
     tk_dtype kv;                             /* of the cache */
     int64_t tokens, picks, pages, page_size; /* capacities */
     int vocab_multiple;                      /* the vocabulary is padded to a multiple of this; 0: not */
@@ -176,7 +230,9 @@ typedef struct tk_build {
     void *arg;
 } tk_build;
 /* Emits the forward program. Inputs: tokens positions [t] (i32); serve: slots [t], picks [o] -> output logits
- * [o, v]; train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constant rope_freqs [z].
- */
+ * [o, v]; train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constants rope_freqs [z] and
+ * rope_freqs_local [z], filled by tk_build_const. */
 tk_status tk_build_program(struct tk_program *p, const tk_build *b);
+/* The values of the constant `name` in float32 -> dst[its size]. */
+void tk_build_const(const tk_config *c, const char *name, int64_t ctx, float *dst);
 #endif

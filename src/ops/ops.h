@@ -89,6 +89,8 @@ typedef enum tk_rope_style {
     TK_ROPE_INTERLEAVED,
     TK_ROPE_PAIRS = TK_ROPE_INTERLEAVED
 } tk_rope_style;
+/* route, attr.i[1]: softmax over all experts' logits, or over those of the chosen ones */
+typedef enum tk_routing { TK_ROUTE_SOFTMAX_TOP, TK_ROUTE_TOP_SOFTMAX } tk_routing;
 /* act and glu, attr.i[0] */
 typedef enum tk_act {
     TK_ACT_SILU,

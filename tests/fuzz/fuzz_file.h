@@ -51,8 +51,15 @@ static inline const char *fuzz_folder(const char *const *parts, size_t n) {
 }
 
 static inline void fuzz_open(const char *path, bool vocab_only) {
-    static const char *const roles[] = { "embed", "pos_embed", "norm1", "q",    "q.b",      "k",   "v",
-                                         "o",     "gate",      "up",    "down", "norm_out", "head" };
+    static const char *const roles[] = {
+#define TK_ROLE(id, text, scope, rows, cols, when) text,
+#define TK_NAMES(set, base)
+#define TK_WEIGHT(set, role, name, parts, flags)
+#include "model/weights.def"
+#undef TK_ROLE
+#undef TK_NAMES
+#undef TK_WEIGHT
+    };
     tk_modelfile *f;
     if (tk_modelfile_open(&f, path, &(tk_modelfile_options){ .vocab_only = vocab_only }) != TK_OK) return;
     const tk_config *c = tk_modelfile_config(f);
@@ -65,7 +72,7 @@ static inline void fuzz_open(const char *path, bool vocab_only) {
     }
     if (c && c->rope.dims) {
         float factor, *freq = malloc((size_t)c->rope.dims * sizeof *freq);
-        if (freq) tk_rope_freqs(&c->rope, freq, &factor);
+        if (freq) tk_rope_freqs(&c->rope, c->n_ctx, freq, &factor);
         free(freq);
     }
     tk_tokenizer *t;
