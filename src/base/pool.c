@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The thread pool. A job is a generation number that the caller raises; each worker answers in a flag on
  * its own cache line, so nobody writes a line that others write. Waiting spins first (a step of a small
- * model is a few hundred barriers of about 100 ns) and sleeps on a futex when nothing came for a while. */
-#include <errno.h>
+ * model is a few hundred barriers of about 100 ns), then sleeps on a futex. How long it spins is learned: on
+ * a machine that is busy with other programs the awaited thread often has no CPU, and whoever spins then
+ * only uses up the time that both would get; a sleeper is scheduled soon after it is woken. */
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -13,9 +14,9 @@
 
 #include "base/base.h"
 
-/* Pauses before sleeping: about 0.5 ms, longer than any gap inside a step. With more threads than CPUs
- * whoever spins keeps the awaited thread from running, so it soon gives way. */
-enum { SPIN = 20000, SPIN_CROWDED = 100 };
+/* Pauses before sleeping: at most about 0.3 ms, longer than any gap inside a step, and at least 2 us. With more
+ * threads than CPUs whoever spins keeps the awaited thread from running, so it soon gives way. */
+enum { SPIN = 20000, SPIN_LEAST = 100 };
 
 #if defined(__x86_64__)
 #define relax() __builtin_ia32_pause()
@@ -31,17 +32,23 @@ typedef struct worker {
     int index;
 } worker;
 
+/* What a thread knows of its own; on its own cache line */
+typedef struct waiter {
+    _Alignas(64) unsigned barriers; /* how many it has passed */
+    unsigned spin;                  /* pauses before it sleeps */
+} waiter;
+
 struct tk_pool {
-    _Alignas(64) atomic_uint generation; /* futex word for workers */
-    atomic_int sleepers;
+    _Alignas(64) atomic_uint generation; /* of the job */
     atomic_bool stop;
     _Alignas(64) atomic_uint released; /* the last barrier that everyone has reached */
     void (*fn)(void *, int, int);
     void *arg;
     int threads, started;
-    unsigned spin;
-    unsigned *barriers; /* per thread, 16 words apart: how many barriers it has passed */
+    unsigned spin; /* the most */
+    waiter *waiters;
     worker *workers;
+    _Alignas(64) atomic_int sleepers; /* threads that sleep, or are about to, on any of the words */
 };
 
 static void futex_wait(atomic_uint *word, unsigned seen) {
@@ -51,35 +58,43 @@ static void futex_wake(atomic_uint *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1 << 30, NULL, NULL, 0);
 }
 
-/* Spins until *word != seen. */
-static unsigned spin_until_moved(const tk_pool *p, atomic_uint *word, unsigned seen) {
-    unsigned v;
-    for (unsigned i = 1; (v = atomic_load_explicit(word, memory_order_acquire)) == seen; i++) {
+/* Writes a word that others wait for. Sequentially consistent, as is the other side: either the read of
+ * sleepers sees the sleeper, or its futex_wait sees the new value. */
+static void post(tk_pool *p, atomic_uint *word, unsigned value) {
+    atomic_store(word, value);
+    if (atomic_load(&p->sleepers)) futex_wake(word);
+}
+
+/* Waits until *word != seen and returns it. A wait that spinning did not end makes the next ones shorter. */
+static unsigned await(tk_pool *p, int ith, atomic_uint *word, unsigned seen) {
+    waiter *w = &p->waiters[ith];
+    unsigned v = atomic_load_explicit(word, memory_order_acquire);
+    if (v != seen) return v;
+    for (unsigned i = 0; i < w->spin; i++) {
         relax();
-        if (i % p->spin == 0) sched_yield();
+        v = atomic_load_explicit(word, memory_order_acquire);
+        if (v != seen) {
+            w->spin = TK_MIN(w->spin + w->spin / 16 + 1, p->spin);
+            return v;
+        }
     }
+    w->spin = TK_MIN(TK_MAX(w->spin / 8, (unsigned)SPIN_LEAST), p->spin);
+    atomic_fetch_add(&p->sleepers, 1);
+    while ((v = atomic_load(word)) == seen) futex_wait(word, seen);
+    atomic_fetch_sub(&p->sleepers, 1);
     return v;
 }
 
 static void *work(void *arg) {
     worker *w = arg;
     tk_pool *p = w->pool;
-    unsigned seen = 0;
-    for (;;) {
-        unsigned v = seen;
-        for (unsigned i = 0;
-             i < p->spin && (v = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen; i++)
-            relax();
-        while (v == seen) {
-            atomic_fetch_add(&p->sleepers, 1);
-            futex_wait(&p->generation, seen);
-            atomic_fetch_sub(&p->sleepers, 1);
-            v = atomic_load_explicit(&p->generation, memory_order_acquire);
-        }
-        seen = v;
+    for (unsigned seen = 0;;) {
+        const unsigned spin = p->waiters[w->index].spin;
+        seen = await(p, w->index, &p->generation, seen);
+        p->waiters[w->index].spin = spin; /* how long no job came says nothing of the machine */
         if (atomic_load(&p->stop)) return NULL;
         p->fn(p->arg, w->index, p->threads);
-        atomic_store_explicit(&w->done, seen, memory_order_release);
+        post(p, &w->done, seen);
     }
 }
 
@@ -101,17 +116,18 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
         return TK_FAIL(TK_E_USAGE, "cannot use %d threads\ngive a number from 1 to 1024", threads);
     tk_pool *p = aligned_alloc(64, tk_align(sizeof *p, 64));
     worker *w = aligned_alloc(64, sizeof *w * (size_t)threads);
-    unsigned *b = aligned_alloc(64, (size_t)threads * 64);
+    waiter *b = aligned_alloc(64, sizeof *b * (size_t)threads);
     if (!p || !w || !b) {
         free(p), free(w), free(b);
         return TK_FAIL(TK_E_NOMEM, "out of memory");
     }
-    memset(p, 0, sizeof *p), memset(w, 0, sizeof *w * (size_t)threads), memset(b, 0, (size_t)threads * 64);
+    memset(p, 0, sizeof *p), memset(w, 0, sizeof *w * (size_t)threads);
     *p = (tk_pool){ .threads = threads,
                     .started = 1,
                     .workers = w,
-                    .barriers = b,
-                    .spin = threads > tk_cpu_count() ? SPIN_CROWDED : SPIN };
+                    .waiters = b,
+                    .spin = threads > tk_cpu_count() ? SPIN_LEAST : SPIN };
+    for (int i = 0; i < threads; i++) b[i] = (waiter){ .spin = p->spin };
     pin = pin && threads > 1 && threads <= tk_cpu_count();
     for (int i = 1; i < threads; i++) {
         w[i].pool = p, w[i].index = i;
@@ -131,10 +147,9 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
 void tk_pool_free(tk_pool *p) {
     if (!p) return;
     atomic_store(&p->stop, true);
-    atomic_fetch_add(&p->generation, 1);
-    futex_wake(&p->generation);
+    post(p, &p->generation, atomic_load(&p->generation) + 1);
     for (int i = 1; i < p->started; i++) pthread_join(p->workers[i].thread, NULL);
-    free(p->workers), free(p->barriers), free(p);
+    free(p->workers), free(p->waiters), free(p);
 }
 
 int tk_pool_threads(const tk_pool *p) { return p ? p->threads : 1; }
@@ -146,25 +161,20 @@ void tk_pool_run(tk_pool *p, void (*fn)(void *, int, int), void *arg) {
     }
     p->fn = fn, p->arg = arg;
     unsigned g = atomic_load_explicit(&p->generation, memory_order_relaxed) + 1;
-    atomic_store(&p->generation, g); /* seq_cst: ordered before the read of sleepers */
-    if (atomic_load(&p->sleepers)) futex_wake(&p->generation);
+    post(p, &p->generation, g);
     fn(arg, 0, p->threads);
     for (int i = 1; i < p->threads; i++)
-        for (unsigned seen; (seen = atomic_load_explicit(&p->workers[i].done, memory_order_acquire)) != g;)
-            spin_until_moved(p, &p->workers[i].done, seen);
+        await(p, 0, &p->workers[i].done, g - 1);
 }
 
 void tk_pool_sync(tk_pool *p, int ith) {
     if (!p || p->threads == 1) return;
-    unsigned b = ++p->barriers[ith * 16];
+    const unsigned b = ++p->waiters[ith].barriers;
     if (ith == 0) {
-        for (int i = 1; i < p->threads; i++)
-            for (unsigned seen; (seen = atomic_load_explicit(&p->workers[i].at, memory_order_acquire)) != b;)
-                spin_until_moved(p, &p->workers[i].at, seen);
-        atomic_store_explicit(&p->released, b, memory_order_release);
+        for (int i = 1; i < p->threads; i++) await(p, 0, &p->workers[i].at, b - 1);
+        post(p, &p->released, b);
     } else {
-        atomic_store_explicit(&p->workers[ith].at, b, memory_order_release);
-        for (unsigned seen; (seen = atomic_load_explicit(&p->released, memory_order_acquire)) != b;)
-            spin_until_moved(p, &p->released, seen);
+        post(p, &p->workers[ith].at, b);
+        await(p, ith, &p->released, b - 1);
     }
 }
