@@ -254,7 +254,7 @@ static void bad_llama2c(void **state) {
         { "zip", v0, NULL, 0, 0, 0, "PK\3\4", E_UNSUP, "PyTorch" },
         { "gzip", v0, NULL, 0, 0, 0, "\x1f\x8b", E_UNSUP, "unpack" },
         { "llm.c", v0, NULL, 0, 4, 20240328, NULL, E_UNSUP, "no model file" },
-        { "llm.c weights", v0, NULL, 0, 4, 20240326, NULL, E_UNSUP, "no model file" },
+        { "llm.c weights", v0, NULL, 0, 4, 20240326, NULL, E_UNSUP, "llm.c" },
     };
     /* clang-format on */
     run_patches(rows, TK_COUNT(rows));

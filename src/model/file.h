@@ -54,7 +54,7 @@ typedef struct tk__gguf_kv {
 /* ---- the open file
  * ------------------------------------------------------------------------------------------ */
 
-typedef enum tk__source { TK__HF, TK__GGUF, TK__LLAMA2C, TK__PART, TK__VOCAB_FILE, TK__SOURCES } tk__source;
+typedef enum tk__source { TK__HF, TK__GGUF, TK__LLAMA2C, TK__LLMC, TK__PART, TK__VOCAB_FILE, TK__SOURCES } tk__source;
 
 typedef struct tk__role_views { /* of one role: [n_layer] or [1]; entries with data NULL are absent */
     tk_weight_view *view;
@@ -103,6 +103,8 @@ struct tk_modelfile {
 tk_status tk__gguf_open(tk_modelfile *f);
 tk_status tk__gguf_tokenizer(tk_modelfile *f, tk_tokenizer **out);
 tk_status tk__llama2c_open(tk_modelfile *f);
+tk_status tk__llmc_open(tk_modelfile *f);
+char *tk__llmc_tokenizer(tk_modelfile *f); /* where the tokenizer lies beside the checkpoint, if anywhere */
 tk_status tk__hf_open(tk_modelfile *f);
 tk_status tk__hf_vocab(tk_modelfile *f); /* a tokenizer.json, or a folder with one, without a model */
 /* The tensors of folder/model.safetensors or of the shards that its index names. */
@@ -112,6 +114,16 @@ tk_status tk__safetensors_read(tk_modelfile *f, const tk_map *map);
 
 /* Keeps a problem for tk_modelfile_problem and gives TK_OK if the file is only to be inspected; else `s`. */
 tk_status tk__tolerate(tk_modelfile *f, tk_status s);
+
+/* Files whose tensors have no names: a kind of tensor in file order, one for the model or one for each layer.
+ * rows 0 = a vector; name NULL = rows that are skipped. tk__spans_open (llama2c.c) takes all from byte `at` to the
+ * file's end. */
+typedef struct tk__span {
+    const char *name;
+    bool per_layer;
+    int64_t rows, cols;
+} tk__span;
+tk_status tk__spans_open(tk_modelfile *f, const tk__span *order, size_t n, tk_dtype type, size_t at);
 
 /* templates.c: one template; tokenizer_config.json's chat_template (NULL: none); a folder's files. */
 tk_status tk__template_add(tk_modelfile *f, const char *name, const char *text, size_t n);

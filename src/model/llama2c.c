@@ -14,32 +14,24 @@ static const char *const word_names[HEADER_WORDS] = { "dim",        "hidden_dim"
                                                       "n_kv_heads", "vocab_size", "seq_len" };
 static const int word_limits[HEADER_WORDS] = { 1 << 17, 1 << 20, 1024, 4096, 4096, 1 << 24, 1 << 20 };
 
-/* A kind of tensor in file order: one for the model, or one for each layer. rows 0 = a vector; name NULL =
- * unused bytes (the tables of cosines and sines that old checkpoints carry). */
-typedef struct span {
-    const char *name;
-    bool per_layer;
-    int64_t rows, cols;
-} span;
-
-static tk_status add_span(tk_modelfile *f, const span *s, size_t *at) {
+static tk_status add_span(tk_modelfile *f, const tk__span *s, tk_dtype type, size_t *at) {
     const tk_map *m = &f->map[0];
     int n = s->per_layer ? f->config.n_layer : 1;
     size_t bytes;
-    if (!tk_format_size(TK_F32, TK_MAX(s->rows, (int64_t)1), s->cols, &bytes))
+    if (!tk_format_size(type, s->name ? TK_MAX(s->rows, (int64_t)1) : s->rows, s->cols, &bytes))
         return TK_FAIL(TK_E_FORMAT, "%s: its sizes overflow", f->path);
     TK_TRY(tk__tensors_reserve(f, (size_t)n));
     for (int layer = 0; layer < n; layer++) {
         if (*at > m->size || bytes > m->size - *at)
-            return TK_FAIL(TK_E_FORMAT,
-                           "%s is truncated, or not a model\nread as a llama2.c checkpoint it ends inside %s "
-                           "(the file has %zu bytes)",
-                           f->path, s->name ? s->name : "its tables of angles", m->size);
+            return TK_FAIL(
+                TK_E_FORMAT,
+                "%s is truncated, or not a model\nread as %s it ends inside %s (the file has %zu bytes)",
+                f->path, f->format, s->name ? s->name : "a part that is skipped", m->size);
         if (s->name) {
             tk_tensor *t = &f->tensor[f->n_tensors];
             const char *number = strstr(s->name, "%d");
-            *t = (tk_tensor){ .type = "F32",
-                              .dtype = TK_F32,
+            *t = (tk_tensor){ .type = type == TK_F32 ? "F32" : "BF16",
+                              .dtype = type,
                               .ndim = s->rows ? 2 : 1,
                               .data = m->data + *at,
                               .bytes = bytes,
@@ -57,24 +49,32 @@ static tk_status add_span(tk_modelfile *f, const span *s, size_t *at) {
     return TK_OK;
 }
 
+tk_status tk__spans_open(tk_modelfile *f, const tk__span *order, size_t n, tk_dtype type, size_t at) {
+    for (size_t i = 0; i < n; i++) TK_TRY(add_span(f, &order[i], type, &at));
+    if (at != f->map[0].size)
+        return TK_FAIL(TK_E_FORMAT, "%s is damaged, or not a model\nread as %s it has %zu bytes too many",
+                       f->path, f->format, f->map[0].size - at);
+    return tk__tensors_index(f);
+}
+
 static tk_status add_spans(tk_modelfile *f, int version, size_t at) {
     const tk_config *c = &f->config;
     const int64_t d = c->n_embd, q = (int64_t)c->n_head * c->head_dim,
                   kv = (int64_t)c->n_kv_head * c->head_dim;
-    const span embed = { "tok_embeddings.weight", false, c->n_vocab, d };
-    const span norm1 = { "layers.%d.attention_norm.weight", true, 0, d };
-    const span attention[] = { { "layers.%d.attention.wq.weight", true, q, d },
-                               { "layers.%d.attention.wk.weight", true, kv, d },
-                               { "layers.%d.attention.wv.weight", true, kv, d },
-                               { "layers.%d.attention.wo.weight", true, d, q } };
-    const span norm2 = { "layers.%d.ffn_norm.weight", true, 0, d };
-    const span mlp[] = { { "layers.%d.feed_forward.w1.weight", true, c->n_ff, d },
-                         { "layers.%d.feed_forward.w2.weight", true, d, c->n_ff },
-                         { "layers.%d.feed_forward.w3.weight", true, c->n_ff, d } };
-    const span norm_out = { "norm.weight", false, 0, d };
-    const span angles = { NULL, false, c->n_ctx, c->head_dim }; /* two tables of head_dim / 2 */
-    const span head = { "output.weight", false, c->n_vocab, d };
-    span order[13];
+    const tk__span embed = { "tok_embeddings.weight", false, c->n_vocab, d };
+    const tk__span norm1 = { "layers.%d.attention_norm.weight", true, 0, d };
+    const tk__span attention[] = { { "layers.%d.attention.wq.weight", true, q, d },
+                                   { "layers.%d.attention.wk.weight", true, kv, d },
+                                   { "layers.%d.attention.wv.weight", true, kv, d },
+                                   { "layers.%d.attention.wo.weight", true, d, q } };
+    const tk__span norm2 = { "layers.%d.ffn_norm.weight", true, 0, d };
+    const tk__span mlp[] = { { "layers.%d.feed_forward.w1.weight", true, c->n_ff, d },
+                             { "layers.%d.feed_forward.w2.weight", true, d, c->n_ff },
+                             { "layers.%d.feed_forward.w3.weight", true, c->n_ff, d } };
+    const tk__span norm_out = { "norm.weight", false, 0, d };
+    const tk__span angles = { NULL, false, c->n_ctx, c->head_dim }; /* two tables of head_dim / 2 */
+    const tk__span head = { "output.weight", false, c->n_vocab, d };
+    tk__span order[13];
     int n = 0;
     if (version == 1) order[n++] = norm1, order[n++] = norm2, order[n++] = norm_out;
     order[n++] = embed;
@@ -84,13 +84,7 @@ static tk_status add_spans(tk_modelfile *f, int version, size_t at) {
     for (int i = 0; i < 3; i++) order[n++] = mlp[i];
     if (version == 0) order[n++] = norm_out, order[n++] = angles;
     if (!c->tied) order[n++] = head;
-    for (int i = 0; i < n; i++) TK_TRY(add_span(f, &order[i], &at));
-    if (at != f->map[0].size)
-        return TK_FAIL(
-            TK_E_FORMAT,
-            "%s is damaged, or not a model\nread as a llama2.c checkpoint it has %zu bytes too many", f->path,
-            f->map[0].size - at);
-    return tk__tensors_index(f);
+    return tk__spans_open(f, order, (size_t)n, TK_F32, at);
 }
 
 static tk_status bad_header(const tk_modelfile *f, bool known, const char *why) {

@@ -148,7 +148,6 @@ static const struct {
     { "lmgg", 4, "a GGML file from before GGUF", "get a GGUF version of the model" },
     { "fmgg", 4, "a GGML file from before GGUF", "get a GGUF version of the model" },
     { "tjgg", 4, "a GGJT file from before GGUF", "get a GGUF version of the model" },
-    { "\x88\xd7\x34\x01", 4, "an llm.c checkpoint", "export it to Hugging Face format" },
     { "\x1f\x8b", 2, "gzip-compressed", "unpack it first" },
     { "\x7f"
       "ELF",
@@ -209,6 +208,10 @@ static tk_status open_file(tk_modelfile *f, const char *path) {
     if (m->data[0] == '{')
         return TK_FAIL(TK_E_USAGE, "%s is a JSON file, not a model\ngive the model's folder or its GGUF file",
                        path);
+    if (m->size >= 4 && tk_le32(m->data) == 20240326) {
+        f->source = TK__LLMC;
+        return tk__llmc_open(f);
+    }
     f->source = TK__LLAMA2C;
     return tk__llama2c_open(f);
 }
@@ -285,6 +288,8 @@ tk_status tk_modelfile_tokenizer(tk_modelfile *f, tk_tokenizer **out) {
     *out = f->tokenizer;
     if (f->tokenizer) return TK_OK;
     tk_tokenizer *t = NULL;
+    char *beside = f->source == TK__LLMC ? tk__llmc_tokenizer(f) : NULL;
+    if (!f->tokenizer_path && beside && tk_file_exists(beside)) f->tokenizer_path = beside;
     if (f->tokenizer_path)
         TK_TRY(open_tokenizer_file(f->tokenizer_path, &t));
     else if (f->source == TK__GGUF)

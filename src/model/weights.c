@@ -167,9 +167,9 @@ static const name_set hf_sets[] = {
                       };
 
 static name_set set_of(const tk_modelfile *f) {
-    return f->source == TK__HF     ? hf_sets[f->config.arch]
-           : f->source == TK__GGUF ? gguf_sets[f->config.arch]
-                                   : SET_LLAMA2C;
+    return f->source == TK__HF        ? hf_sets[f->config.arch]
+           : f->source == TK__LLAMA2C ? SET_LLAMA2C
+                                      : gguf_sets[f->config.arch]; /* llmc.c gives its spans GGUF's names */
 }
 
 /* The role of length n at text, or -1. */

@@ -114,6 +114,7 @@ static tk_status open_files(tk_tokenizer **out, const char *path, tk_map *main, 
     tk_str text = text_of(main);
     if (text.n > TK_JSON_MAX)
         return TK_FAIL(TK_E_LIMIT, "%s is too large\nit has %zu bytes, the limit is %d", path, text.n, TK_JSON_MAX);
+    if (text.n >= 4 && tk_le32((const uint8_t *)text.s) == 20240328) return tk_tokenizer_from_llmc(out, text.s, text.n);
     while (lead < text.n && memchr(" \t\r\n", text.s[lead], 4)) lead++;
     if (lead == text.n || text.s[lead] != '{') return tk_tokenizer_from_tokbin(out, text.s, text.n, 0);
     TK_TRY(map_beside(config, folder, n, "tokenizer_config.json"));
