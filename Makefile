@@ -3,7 +3,7 @@
 BUILD ?= build
 TOKAMAK = $(BUILD)/bin/tokamak
 
-.PHONY: all cuda bundle demo check bench judge asan tsan fuzz lint format install deps clean help
+.PHONY: all cuda bundle demo check bench judge asan tsan fuzz lint format docs install deps clean help
 
 all: deps                ## build the command, the libraries and the tests into build/
 	@cmake --preset release -B $(BUILD) >/dev/null
@@ -43,6 +43,9 @@ lint:                    ## clang-format, clang-tidy, cppcheck, the tree's own r
 
 format:                  ## clang-format all C files in place
 	@git ls-files '*.c' '*.h' | grep -v unicode_data.h | xargs clang-format -i
+
+docs: all                ## write README's tables of what is supported anew
+	@python3 tools/update_readme.py $(TOKAMAK)
 
 install: all             ## install below PREFIX (default /usr/local)
 	@cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)

@@ -73,8 +73,8 @@ typedef struct tk_model_options { /* zeroed: the defaults */
     int32_t sessions;    /* how many may exist at once; 0: 1 */
     const char *chat_template; /* the name of one, of a model that has several; NULL: "default" */
 } tk_model_options;
-/* `path`: a GGUF file, a Hugging Face folder, or a llama2.c checkpoint. options may be NULL. All memory is
- * taken here: what comes after does not run out of it. */
+/* `path`: a GGUF file, a Hugging Face folder, or a checkpoint of llama2.c or llm.c. options may be NULL. All
+ * memory is taken here: what comes after does not run out of it. */
 tk_status tk_model_open(tk_model **out, const char *path, const tk_model_options *options);
 /* After all of its sessions have been freed. NULL is fine. */
 void tk_model_close(tk_model *m);

@@ -100,6 +100,9 @@ extern const cli_option cli_json_options[];  /* --json */
 extern const cli_option cli_input_options[]; /* -p,--prompt  -f,--file: see cli_input */
 extern const cli_option cli_model_options[]; /* --device --threads --tokenizer --ctx --kv-type */
 
+/* The tables of what is supported, on stdout as Markdown or JSON (supported.c). */
+tk_status cli_supported(bool json);
+
 /* ---- input and output (output.c) -------------------------------------------------------------------- */
 
 /* Text from --prompt, else --file ("-": stdin), else stdin; appended to b. At most 1 GiB. */

@@ -269,8 +269,13 @@ static void add_gpu(report *r) {
     /* never closed: the driver has threads of its own */
 }
 
-const cli_option options_doctor[] = { { .include = cli_json_options }, { 0 } };
+const cli_option options_doctor[] = {
+    { "--supported", CLI_FLAG, NULL, NULL, "what the code reads and computes, as README's tables" },
+    { .include = cli_json_options },
+    { 0 },
+};
 tk_status cmd_doctor(const cli_args *a) {
+    if (cli_flag(a, "--supported")) return cli_supported(cli_flag(a, "--json"));
     report r = { json_object(), cli_table_new("WHAT|FINDING") };
     char model[200];
     finding(&r, "tokamak", "version", json_string(TK_VERSION), TK_VERSION);

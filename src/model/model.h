@@ -133,9 +133,10 @@ typedef struct tk_modelfile_options {
 } tk_modelfile_options;
 
 /* `path`: a GGUF file; a Hugging Face folder (config.json with model.safetensors, or shards by
- * model.safetensors.index.json); a llama2.c checkpoint. With vocab_only also a tokenizer.json or a folder
- * with one. options may be NULL. On success the caller owns *out; on failure *out is NULL. All weights that
- * the family needs have been found and their shapes and types checked. Safe to read from many threads. */
+ * model.safetensors.index.json); a checkpoint of llama2.c or llm.c. With vocab_only also a tokenizer.json or
+ * a folder with one. options may be NULL. On success the caller owns *out; on failure *out is NULL. All
+ * weights that the family needs have been found and their shapes and types checked. Safe to read from many
+ * threads. */
 tk_status tk_modelfile_open(tk_modelfile **out, const char *path, const tk_modelfile_options *options);
 void tk_modelfile_free(tk_modelfile *f); /* NULL is fine */
 
