@@ -6,18 +6,16 @@
 #include "model/model.h"
 #include "text/jinja.h"
 
-/* Which kinds of file have names for a family's weights, as weights.def says. */
-enum { IN_HF, IN_GGUF, IN_LLAMA2C, IN_LLMC, KINDS };
-static const char *const kinds[KINDS] = { "Hugging Face", "GGUF", "llama2.c", "llm.c" };
+/* What files call each family, and the formats that hold one family only. */
 static const struct {
-    int kind;
-    tk_arch arch;
-} weight_names[] = {
-#define TK_ROLE(...)
-#define TK_WEIGHT(source, arch, ...) { IN_##source, TK_ARCH_##arch },
-#include "model/weights.def"
-#undef TK_ROLE
-#undef TK_WEIGHT
+    const char *hf, *gguf;
+} names[TK_ARCHS] = {
+#define TK_ARCH_ROW(id, hf, gguf, ...) { hf, gguf },
+#include "model/archs.def"
+#undef TK_ARCH_ROW
+};
+static const char *const also[TK_ARCHS] = {
+    [TK_ARCH_LLAMA] = "llama2.c 0, 1", [TK_ARCH_GPT2] = "llm.c 3, 5"
 };
 
 /* The kernel rows of all backends, whichever this build was compiled with: the table is of the code. */
@@ -72,19 +70,13 @@ static void add_names(json_t *to, const jrow *rows) {
         if (rows->fn) json_array_append_new(to, json_string(rows->name));
 }
 
-/* {families: {name: [kinds]}, weights: {name: [tiers]}, templates: {filters: [...], ...}} */
+/* {families: {name: {where: its name there}}, weights: {name: [tiers]}, templates: {filters: [...], ...}} */
 static json_t *collect(void) {
     json_t *families = json_object(), *weights = json_object();
-    for (int a = 0; a < TK_ARCHS; a++) {
-        json_t *in = json_array();
-        for (int kind = 0; kind < KINDS; kind++)
-            for (size_t i = 0; i < TK_COUNT(weight_names); i++)
-                if (weight_names[i].arch == (tk_arch)a && weight_names[i].kind == kind) {
-                    json_array_append_new(in, json_string(kinds[kind]));
-                    break;
-                }
-        json_object_set_new(families, tk_arch_name((tk_arch)a), in);
-    }
+    for (int a = 0; a < TK_ARCHS; a++)
+        json_object_set_new(families, tk_arch_name((tk_arch)a),
+                            json_pack("{s:s?, s:s?, s:s?}", "model_type", names[a].hf, "general.architecture",
+                                      names[a].gguf, "also", also[a]));
     for (int f = 0; f < TK_DTYPES; f++) {
         json_t *in = has_product((tk_dtype)f, 0) < 0 ? NULL : json_array();
         for (size_t tier = 0; in && tier < TK_COUNT(tiers); tier++)
@@ -110,6 +102,13 @@ static bool holds(const json_t *list, const char *word) {
     return false;
 }
 
+/* "a|b" as two words, which Markdown's | would end the cell of */
+static void print_cell(const char *text) {
+    for (putchar(' '); text && *text; text += strcspn(text, "|"), text += *text == '|' && printf(", "))
+        printf("%.*s", (int)strcspn(text, "|"), text);
+    printf(" |");
+}
+
 /* One row a member of `rows`, a cell a column: yes or not. */
 static void print_grid(const char *head, const json_t *rows, const char *const *columns, size_t n) {
     const char *name;
@@ -131,14 +130,22 @@ tk_status cli_supported(bool json) {
     if (json || !all) return cli_print_json(all);
     const char *columns[TK_COUNT(tiers)], *what;
     for (size_t i = 0; i < TK_COUNT(tiers); i++) columns[i] = tiers[i].name;
-    print_grid("family, in files of", json_object_get(all, "families"), kinds, KINDS);
+    json_t *names_in, *name_in;
+    const char *family, *where;
+    printf("\n| family | Hugging Face's `model_type` | GGUF's `general.architecture` | also "
+           "|\n|---|---|---|---|\n");
+    json_object_foreach(json_object_get(all, "families"), family, names_in) {
+        printf("| %s |", family);
+        json_object_foreach(names_in, where, name_in) print_cell(json_string_value(name_in));
+        printf("\n");
+    }
     print_grid("weights of, with kernels in", json_object_get(all, "weights"), columns, TK_COUNT(tiers));
     printf("\n| chat templates | |\n|---|---|\n");
-    json_t *names, *name;
-    json_object_foreach(json_object_get(all, "templates"), what, names) {
+    json_t *list, *name;
+    json_object_foreach(json_object_get(all, "templates"), what, list) {
         size_t i;
         printf("| %s |", what);
-        json_array_foreach(names, i, name) printf("%s `%s`", i ? "," : "", json_string_value(name));
+        json_array_foreach(list, i, name) printf("%s `%s`", i ? "," : "", json_string_value(name));
         printf(" |\n");
     }
     json_decref(all);
