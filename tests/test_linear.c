@@ -61,7 +61,8 @@ static uint8_t *make_file(tk_dtype t, int64_t n, int64_t k) {
     for (size_t b = 0; b < bytes; b += (size_t)f->bytes) {
         uint16_t d = tk_f32_f16(word() % 16 ? number() / 64 : 0), low = tk_f32_f16(number() / 16);
         if (t == TK_MXFP4) {
-            m[b] = (uint8_t)(word() % 16 ? 117 + word() % 3 : word() % 2); /* down to float32's subnormals */
+            /* also float32's subnormals, but not alone in a row, where a product has few bits left */
+            m[b] = (uint8_t)(word() % 16 || b / 17 % (size_t)(k / 32) == 0 ? 117 + word() % 3 : word() % 2);
             continue;
         }
         memcpy(m + b + (t == TK_Q6_K ? 208 : t == TK_Q3_K ? 108 : t == TK_Q2_K ? 80 : 0), &d, 2);

@@ -55,13 +55,15 @@ tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b) {
         break;
     case TK_P_Q2_K: v.q = p + z / 4 * 512, v.shift = z % 4 * 2, v.mask = 3; break;
     case TK_P_Q3_K:
-        v.q = p + 512 + z / 4 * 512, v.shift = z % 4 * 2, v.mask = 3, v.zero = 4;
-        v.top = p, v.top_shift = z, v.top_mask = 1, v.top_to = 2, v.top_step = TK_LINE;
+        v.q = z < 4 ? p + TK_LINE : p + 1024, v.step = z < 4 ? 2 * TK_LINE : TK_LINE;
+        v.shift = z % 4 * 2, v.mask = 3, v.zero = 4;
+        v.top = p, v.top_shift = z, v.top_mask = 1, v.top_to = 2, v.top_step = 2 * TK_LINE;
         break;
     case TK_P_Q4_K: v.q = p + z / 2 * 512, v.shift = z % 2 * 4; break;
     case TK_P_Q5_K:
-        v.q = p + 512 + z / 2 * 512, v.shift = z % 2 * 4;
-        v.top = p, v.top_shift = z, v.top_mask = 1, v.top_to = 4, v.top_step = TK_LINE;
+        v.q = (z < 4 ? p + TK_LINE : p + 1536) + z / 2 % 2 * TK_LINE, v.step = (z < 4 ? 3 : 2) * TK_LINE;
+        v.shift = z % 2 * 4;
+        v.top = p, v.top_shift = z, v.top_mask = 1, v.top_to = 4, v.top_step = 3 * TK_LINE;
         break;
     default: /* P_Q6_K */
         v.top = p + z / 4 * 1536, v.q = v.top + (1 + z % 2) * TK_LINE, v.step = 3 * TK_LINE;

@@ -21,15 +21,20 @@
  *   P_Q6_K  256 k: two halves of lines [8][3], then i8 scale[16][16], f16 d[16], 32 unused bytes. Triple j of
  * a half: the top bit pairs of values 4 j .. of its runs 0-3 (32 k each; run z at bit 2 z), the low nibbles
  * of runs 0 (low half of the byte) and 2 (high half), those of runs 1 and 3
- *   P_Q5_0  64 k: two blocks of lines [5], then f16 d[2][16]. A block: a line with the fifth bits of all its
- * values (of the row's dword 4 j + i: bit j of byte i), then nibbles as P_Q4_0's P_Q5_1  32 k: such a line,
- * lines [4] of nibbles, f16 d[16], f16 m[16] P_IQ4_NL as P_Q4_0      P_MXFP4  128 k: four blocks of lines [4]
- * of nibbles, u8 e[4][16] P_Q2_K  256 k: two halves of lines [8] of bit pairs (run z at bit 2 z), lines [4]
- * with the sixteen bytes of scale and minimum in the file's order, f16 d[16], f16 dmin[16] P_Q3_K  256 k:
- * lines [8] of third bits (bit b of a byte: run b), two halves of lines [8] as P_Q2_K's, lines [3] with the
- * twelve bytes of scales, f16 d[16], 32 unused bytes P_Q5_K  256 k: lines [8] of fifth bits (bit b: block b),
- * then all of P_Q4_K P_IQ4_XS 256 k: eight blocks of lines [4] of nibbles as P_Q4_0's, a line and 16 words
- * with the low and top bits of the scales in the file's order, f16 d[16] */
+ *   P_Q5_0  64 k: two blocks of lines [5], then f16 d[2][16]. A block: a line with the fifth bits of all
+ *           its values (of the row's dword 4 j + i: bit j of byte i), then nibbles as P_Q4_0's
+ *   P_Q5_1  32 k: such a line, lines [4] of nibbles, f16 d[16], f16 m[16]
+ *   P_IQ4_NL as P_Q4_0
+ *   P_MXFP4 128 k: four blocks of lines [4] of nibbles as P_Q4_0's, u8 e[4][16]
+ *   P_Q2_K  256 k: two halves of lines [8] of bit pairs (run z at bit 2 z), lines [4] with the sixteen bytes
+ *           of scale and minimum in the file's order, f16 d[16], f16 dmin[16]
+ *   P_Q3_K  256 k: lines [8][2] of third bits (bit b of a byte: run b of the 256) and a half of P_Q2_K's
+ *           bit pairs, lines [8] of the other half, lines [3] with the twelve bytes of scales, f16 d[16], 32
+ *           unused bytes
+ *   P_Q5_K  256 k: lines [8][3] of fifth bits (bit b: block b) and P_Q4_K's pairs 0 and 1, lines [8][2] of
+ *           pairs 2 and 3, then P_Q4_K's scales
+ *   P_IQ4_XS 256 k: eight blocks of lines [4] of nibbles as P_Q4_0's, a line and 16 words with the low and
+ *           top bits of the scales in the file's order, f16 d[16] */
 #ifndef TK_PACKED_H
 #define TK_PACKED_H
 #include "base/formats.h"

@@ -43,10 +43,6 @@ FN vf vf_f16(const void *p) {
     return PAIR(vf, _mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1)));
 }
 FN vf vf_int(vi x) { return PAIR(vf, _mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)); }
-FN vf vf_u8(const void *p) {
-    const __m128i v = _mm_loadu_si128(p);
-    return vf_int(PAIR(vi, _mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))));
-}
 FN vf vf_s8(const void *p) {
     const __m128i v = _mm_loadu_si128(p);
     return vf_int(PAIR(vi, _mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8))));
@@ -63,10 +59,32 @@ FN void vi_store(void *p, vi v) {
 }
 FN vi vi_add(vi x, vi y) { return PAIR(vi, _mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)); }
 FN vi vi_and(vi x, vi y) { return PAIR(vi, _mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)); }
+FN vi vi_add16(vi x, vi y) { return PAIR(vi, _mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)); }
+FN vi vi_sub16(vi x, vi y) { return PAIR(vi, _mm256_sub_epi16(x.a, y.a), _mm256_sub_epi16(x.b, y.b)); }
+FN vi vi_mul16(vi x, vi y) { return PAIR(vi, _mm256_mullo_epi16(x.a, y.a), _mm256_mullo_epi16(x.b, y.b)); }
+FN vi vi_xor(vi x, vi y) { return PAIR(vi, _mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)); }
+FN vi vi_shuf(vi x, vi i) { return PAIR(vi, _mm256_shuffle_epi8(x.a, i.a), _mm256_shuffle_epi8(x.b, i.b)); }
+FN vi vi_table(const void *p) {
+    const __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128(p));
+    return PAIR(vi, v, v);
+}
+FN vi vi_u8(const void *p) {
+    const __m128i v = _mm_loadu_si128(p);
+    return PAIR(vi, _mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8)));
+}
+FN vf vf_u8(const void *p) { return vf_int(vi_u8(p)); }
+FN vi vi_u16(const void *p) {
+    const __m128i *h = p;
+    return PAIR(vi, _mm256_cvtepu16_epi32(_mm_loadu_si128(h)), _mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1)));
+}
 FN vi vi_or(vi x, vi y) { return PAIR(vi, _mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)); }
 FN vi vi_srl(vi x, int n) {
     const __m128i by = _mm_cvtsi32_si128(n);
     return PAIR(vi, _mm256_srl_epi16(x.a, by), _mm256_srl_epi16(x.b, by));
+}
+FN vi vi_srl32(vi x, int n) {
+    const __m128i by = _mm_cvtsi32_si128(n);
+    return PAIR(vi, _mm256_srl_epi32(x.a, by), _mm256_srl_epi32(x.b, by));
 }
 FN vi vi_sll32(vi x, int n) { return PAIR(vi, _mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)); }
 FN vf vi_as_vf(vi x) { return PAIR(vf, _mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)); }
@@ -127,3 +145,11 @@ INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
 EXPANDING(q4_k, TK_P_Q4_K, 4)
 EXPANDING(q6_k, TK_P_Q6_K, 1)
+INTEGER(q5_0, TK_P_Q5_0)
+INTEGER(q5_1, TK_P_Q5_1)
+INTEGER(iq4_nl, TK_P_IQ4_NL)
+INTEGER(mxfp4, TK_P_MXFP4)
+INTEGER(iq4_xs, TK_P_IQ4_XS)
+EXPANDING(q2_k, TK_P_Q2_K, 4)
+EXPANDING(q3_k, TK_P_Q3_K, 4)
+EXPANDING(q5_k, TK_P_Q5_K, 4)

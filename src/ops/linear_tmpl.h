@@ -12,15 +12,17 @@
  * does not run faster with two (the sums' units are the limit, not the loads).
  *
  * Wanted: vf, vi      16 float32, 16 dwords
- *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8
- * vf_int vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_srl vi_sll32 vi_as_vf dot_u8 dot_u4   sums
- * += products of four bytes: weights (any byte; at most 63) times activations DOT_U8_START    where a sum of
- * dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the 128 */
+ *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8 vf_int
+ *         vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_xor vi_srl vi_srl32 vi_sll32 vi_as_vf vi_u8 vi_u16
+ *         vi_add16 vi_sub16 vi_mul16 vi_table vi_shuf      16 bytes everywhere; bytes picked from each 16
+ *         dot_u8 dot_u4      sums += products of four bytes: weights (any byte; at most 63) times activations
+ *         DOT_U8_START       where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the 128 */
 #include "base/packed.h"
 #include "ops/ops.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#include "ops/linear_types.h"
 
 /* One tile's work: k (float formats) or blocks of 32 (integers) from .. to, of panel w and tokens x */
 typedef struct tile {
@@ -101,80 +103,10 @@ INLINE void tile_pairs(const int mr, const tile *t) {
 
 /* ---- integer formats ---- */
 
-/* How a format's lines are read: `blocks` of 32 k together, so that each line is read once and in order; one
- * line gives `runs` vectors of bytes, of one block each, or of a folded block its first and second half.
- * `halves`: how many scales a block has; `lines` of each. */
-typedef struct layout {
-    int blocks, runs, halves, lines;
-    bool affine; /* blocks have a minimum */
-} layout;
-
-INLINE layout layout_of(const int type) {
-    switch (type) {
-    case TK_P_Q8_0: return (layout){ 1, 1, 1, 8, false };
-    case TK_P_Q4_0: return (layout){ 1, 2, 1, 4, false };
-    case TK_P_Q4_1: return (layout){ 1, 2, 1, 4, true };
-    case TK_P_Q4_K: return (layout){ 2, 2, 1, 8, true };
-    default: return (layout){ 4, 4, 2, 4, false }; /* P_Q6_K */
-    }
-}
-
-/* scale and minimum of the panel's rows in half `half` of block b */
-INLINE void block_scales(const int type, const uint8_t *panel, size_t b, int half, vf *scale, vf *low) {
-    const uint8_t *p = panel;
-    *low = vf_zero();
-    switch (type) {
-    case TK_P_Q8_0: *scale = vf_f16(p + b / 2 * 1088 + 1024 + b % 2 * 32); break;
-    case TK_P_Q4_0: *scale = vf_f16(p + b / 2 * 576 + 512 + b % 2 * 32); break;
-    case TK_P_Q4_1: *scale = vf_f16(p + b * 320 + 256), *low = vf_f16(p + b * 320 + 288); break;
-    case TK_P_Q4_K:
-        p += b / 8 * 2368 + 2048;
-        *scale = vf_mul(vf_f16(p), vf_u8(p + 64 + b % 8 * 16));
-        *low = vf_neg(vf_mul(vf_f16(p + 32), vf_u8(p + 192 + b % 8 * 16)));
-        break;
-    default: p += b / 8 * 3392 + 3072; *scale = vf_mul(vf_f16(p + 256), vf_s8(p + (b % 8 * 2 + half) * 16));
-    }
-}
-
-/* Line `line` of the blocks from b on, as bytes: w[run] */
-INLINE void line_runs(const int type, vi w[4], const uint8_t *panel, size_t b, int line, size_t ahead) {
-    const vi low4 = vi_set1(0x0f0f0f0f), pair = vi_set1(0x30303030);
-    const uint8_t *q;
-    switch (type) {
-    case TK_P_Q8_0: q = panel + b / 2 * 1088 + b % 2 * 512 + line * 64; break;
-    case TK_P_Q4_0: q = panel + b / 2 * 576 + b % 2 * 256 + line * 64; break;
-    case TK_P_Q4_1: q = panel + b * 320 + line * 64; break;
-    case TK_P_Q4_K: q = panel + b / 8 * 2368 + b % 8 / 2 * 512 + line * 64; break;
-    default: q = panel + b / 8 * 3392 + b % 8 / 4 * 1536 + line * 192;
-    }
-    w[0] = vi_load(q);
-    __builtin_prefetch(q + ahead);
-    if (type == TK_P_Q8_0) return;
-    if (type != TK_P_Q6_K) {
-        w[1] = vi_and(vi_srl(w[0], 4), low4), w[0] = vi_and(w[0], low4);
-        return;
-    }
-    const vi top = w[0], even = vi_load(q + 64), odd = vi_load(q + 128);
-    __builtin_prefetch(q + 64 + ahead), __builtin_prefetch(q + 128 + ahead);
-    w[0] = vi_or(vi_and(even, low4), vi_and(vi_sll32(top, 4), pair));
-    w[1] = vi_or(vi_and(odd, low4), vi_and(vi_sll32(top, 2), pair));
-    w[2] = vi_or(vi_and(vi_srl(even, 4), low4), vi_and(top, pair));
-    w[3] = vi_or(vi_and(vi_srl(odd, 4), low4), vi_and(vi_srl(top, 2), pair));
-}
-
-INLINE vi start(const int type, const tk_a8 *x, int half) {
-    switch (type) {
-    case TK_P_Q8_0: return DOT_U8_START(x);
-    case TK_P_Q4_0: return vi_set1(x->c8);
-    case TK_P_Q6_K: return vi_set1(x->c32[half]);
-    default: return vi_zero();
-    }
-}
-
 /* Formats whose lines are costly to read are expanded for many tokens: a chunk of a panel becomes blocks of
- * plain bytes with float32 scales, from which all tokens are multiplied. A block: lines [8], scale, and the
- * minimum or the second half's scale. The numbers, and so the results, are those of the packed form. */
-enum { EXPANDED_BLOCK = 640, EXPANDED_CHUNK = 16 };
+ * plain bytes with float32 scales, from which all tokens are multiplied. A block: lines [8], scale, the minimum
+ * or the second half's scale, the second minimum. The numbers, and so the results, are those of the packed form. */
+enum { EXPANDED_BLOCK = 704, EXPANDED_CHUNK = 16 };
 
 INLINE void expand(const int type, const tile *t, uint8_t *to) {
     const layout l = layout_of(type);
@@ -189,7 +121,10 @@ INLINE void expand(const int type, const tile *t, uint8_t *to) {
             UNROLL for (int z = 0; z < l.blocks; z++) {
                 block_scales(type, t->w, b + (size_t)z, half, &scale, &low);
                 vf_store(to + z * EXPANDED_BLOCK + 512 + half * 64, scale);
-                if (l.affine) vf_store(to + z * EXPANDED_BLOCK + 576, low);
+                if (l.mins) vf_store(to + z * EXPANDED_BLOCK + 576, low);
+                if (l.mins < 2) continue;
+                block_scales(type, t->w, b + (size_t)z, 1, &scale, &low);
+                vf_store(to + z * EXPANDED_BLOCK + 640, low);
             }
         }
 }
@@ -213,28 +148,32 @@ INLINE void add_blocks(const int type, const layout l, const int mr, const bool 
             const int dword = half * l.lines + j + (l.runs > l.blocks ? z * l.lines : 0);
             UNROLL for (int i = 0; i < mr; i++) {
                 const int8_t *q = x[(size_t)block * t->x_step + (size_t)i].q + dword * 4;
-                s[into][i] = type == TK_P_Q8_0 ? dot_u8(s[into][i], w[z], q) : dot_u4(s[into][i], w[z], q);
+                s[into][i] = l.wide ? dot_u8(s[into][i], w[z], q) : dot_u4(s[into][i], w[z], q);
             }
         }
     }
     UNROLL for (int z = 0; z < l.blocks; z++) {
-        vf scale, low;
-        if (expanded)
+        vf scale, low, low2 = vf_zero(), same;
+        if (expanded) {
             scale = vf_load(room + 512 + half * 64), low = vf_load(room + 576);
-        else
+            if (l.mins == 2) low2 = vf_load(room + 640);
+        } else {
             block_scales(type, t->w, b + (size_t)z, half, &scale, &low);
+            if (l.mins == 2) block_scales(type, t->w, b + (size_t)z, 1, &same, &low2);
+        }
         UNROLL for (int i = 0; i < mr; i++) {
             const tk_a8 *a = x + (size_t)z * t->x_step + i;
             const vi dots = chains == 2 ? vi_add(s[0][i], s[1][i]) : s[z][i];
             sum[i] = vf_fma(vf_int(dots), vf_mul(scale, vf_set1(a->d)), sum[i]);
-            if (l.affine) sum[i] = vf_fma(low, vf_set1(a->s), sum[i]);
+            if (l.mins) sum[i] = vf_fma(low, vf_set1(l.mins == 1 ? a->s : a->half[0]), sum[i]);
+            if (l.mins == 2) sum[i] = vf_fma(low2, vf_set1(a->half[1]), sum[i]);
         }
     }
 }
 
 /* Both ways add in the same order: of l.blocks blocks the first halves, then the second ones */
 INLINE void tile_integer(const int type, const int mr, const bool expanded, const tile *t) {
-    const layout l = layout_of(type), one = { 1, 1, l.halves, 8 / l.halves, l.affine };
+    const layout l = layout_of(type), one = { 1, 1, l.halves, 8 / l.halves, l.mins, l.wide };
     const uint8_t *room = t->w;
     vf sum[16];
     UNROLL for (int i = 0; i < mr; i++) sum[i] = begin(t, i);

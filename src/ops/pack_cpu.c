@@ -21,11 +21,10 @@ static void halves(uint8_t *dst, const uint8_t *const src[16], size_t offset) {
     memcpy(dst, line, sizeof line);
 }
 
-/* `nibbles`: where they begin in a file block */
-static void pack_q4_k(uint8_t *dst, const uint8_t *const src[16], size_t nibbles) {
-    lines(dst, src, nibbles, 32, 0);
-    halves(dst + 2048, src, 0), halves(dst + 2080, src, 2);
-    uint8_t *scale = dst + 2112, *min = dst + 2240;
+/* d, dmin, and their six-bit factors in a byte each */
+static void pack_affine_scales(uint8_t *dst, const uint8_t *const src[16]) {
+    halves(dst, src, 0), halves(dst + 32, src, 2);
+    uint8_t *scale = dst + 64, *min = dst + 192;
     for (int r = 0; r < 16; r++) {
         const uint8_t *s = src[r] + 4;
         for (int j = 0; j < 4; j++) {
@@ -34,6 +33,24 @@ static void pack_q4_k(uint8_t *dst, const uint8_t *const src[16], size_t nibbles
             min[(j + 4) * 16 + r] = (uint8_t)(s[j + 8] >> 4 | s[j + 4] >> 6 << 4);
         }
     }
+}
+
+static void pack_q3_k(uint8_t *dst, const uint8_t *const src[16]) {
+    for (size_t j = 0; j < 8; j++)
+        lines(dst + j * 128, src, j * 4, 1, 0), lines(dst + j * 128 + TK_LINE, src, 32 + j * 4, 1, 0);
+    lines(dst + 1024, src, 64, 8, 0), lines(dst + 1536, src, 96, 3, 0);
+    halves(dst + 1728, src, 108), memset(dst + 1760, 0, 32);
+}
+
+static void pack_q5_k(uint8_t *dst, const uint8_t *const src[16]) {
+    for (size_t j = 0; j < 8; j++) {
+        lines(dst + j * 192, src, 16 + j * 4, 1, 0);
+        for (size_t pair = 0; pair < 4;
+             pair++) /* pairs 0, 1 behind the fifth bits; 2, 3 in lines of their own */
+            lines(dst + (pair < 2 ? j * 192 + TK_LINE : 1536 + j * 128) + pair % 2 * TK_LINE, src,
+                  48 + pair * 32 + j * 4, 1, 0);
+    }
+    pack_affine_scales(dst + 2560, src);
 }
 
 static void pack_q6_k(uint8_t *dst, const uint8_t *const src[16]) {
@@ -105,16 +122,12 @@ static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16],
         lines(p, src, 16, 16, 0), lines(p + 1024, src, 0, 4, 0);
         halves(p + 1280, src, 80), halves(p + 1312, src, 82);
         break;
-    case TK_Q3_K:
-        p = panel + b * 1792;
-        lines(p, src, 0, 24, 0), lines(p + 1536, src, 96, 3, 0);
-        halves(p + 1728, src, 108), memset(p + 1760, 0, 32);
+    case TK_Q3_K: pack_q3_k(panel + b * 1792, src); break;
+    case TK_Q4_K:
+        p = panel + b * 2368;
+        lines(p, src, 16, 32, 0), pack_affine_scales(p + 2048, src);
         break;
-    case TK_Q4_K: pack_q4_k(panel + b * 2368, src, 16); break;
-    case TK_Q5_K:
-        p = panel + b * 2880;
-        lines(p, src, 16, 8, 0), pack_q4_k(p + 512, src, 48);
-        break;
+    case TK_Q5_K: pack_q5_k(panel + b * 2880, src); break;
     case TK_IQ4_XS:
         p = panel + b * 2176;
         lines(p, src, 8, 32, 0), lines(p + 2048, src, 4, 1, 0);
