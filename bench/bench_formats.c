@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What each weight format loses: packs rows of random numbers, unpacks them and prints the error beside the numbers'
- * own size (root mean square over all values, and the largest error over its row's largest value). Gaussian rows are
- * what weights look like at their best; the heavy-tailed ones (a Gaussian times the exponential of another) have
- * outliers, as trained weights do.
- *     bench_formats                     the table
- *     bench_formats IN.f32 COLS OUT     packs rows from a file instead, into OUT/NAME.packed (tools/judge_quantizers.py) */
+/* What each weight format loses: packs rows of random numbers, unpacks them and prints the error beside the
+ * numbers' own size (root mean square over all values, and the largest error over its row's largest value).
+ * Gaussian rows are what weights look like at their best; the heavy-tailed ones (a Gaussian times the
+ * exponential of another) have outliers, as trained weights do. bench_formats                     the table
+ *     bench_formats IN.f32 COLS OUT     packs rows from a file instead, into OUT/NAME.packed
+ * (tools/judge_quantizers.py) */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/base.h"
 
-static bool is_weight_format(tk_dtype t) { return tk_formats[t].pack && tk_formats[t].group == 1 && t != TK_A8; }
+static bool is_weight_format(tk_dtype t) {
+    return tk_formats[t].pack && tk_formats[t].group == 1 && t != TK_A8;
+}
 
 static float gaussian(uint64_t seed, uint32_t i) {
     uint32_t r[4], counter[4] = { i };
@@ -72,7 +74,8 @@ int main(int argc, char **argv) {
         if (!is_weight_format((tk_dtype)t)) continue;
         const loss usual = measure((tk_dtype)t, false), heavy = measure((tk_dtype)t, true);
         printf("%-8s %6.3f  %10.3g  %10.3g  %10.3g  %10.3g\n", tk_formats[t].name,
-               8.0 * tk_formats[t].bytes / tk_formats[t].block, usual.rmse, usual.largest, heavy.rmse, heavy.largest);
+               8.0 * tk_formats[t].bytes / tk_formats[t].block, usual.rmse, usual.largest, heavy.rmse,
+               heavy.largest);
     }
     return 0;
 }

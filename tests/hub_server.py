@@ -42,6 +42,8 @@ SHARDED = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00
 LISTS = {
     "org/plain": FOLDER, "org/sharded": SHARDED, "org/other-host": FOLDER, "org/private": FOLDER,
     "org/many": ["a.Q4_0.gguf", "a.Q8_0.gguf", "sub dir/c.F16.gguf"],
+    "org/split": ["README.md"] + ["q8/m-0000%d-of-00003.gguf" % i for i in (1, 2, 3)] + ["q4/m-0000%d-of-00002.gguf" % i for i in (2, 1)],
+    "org/split-less": ["m-00001-of-00003.gguf", "m-00003-of-00003.gguf"], "org/split-many": ["m-00001-of-99999.gguf"],
     "org/nothing-useful": ["README.md", "pytorch_model.bin"],
     "org/evil-up": ["a.gguf", "../../../evil.gguf"], "org/evil-root": ["/tmp/evil.gguf"],
     "org/evil-inner": ["a/../../b.gguf"], "org/evil-control": ["a\u001b[31m.gguf"], "org/evil-nul": ["a\u0000b.gguf"],

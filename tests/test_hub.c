@@ -158,6 +158,41 @@ static void test_layout(void **state) {
     assert_true(n == 15 + 64 && !strncmp(target, "../../../blobs/", 15));
 }
 
+static void test_split_models(void **state) {
+    (void)state;
+    char *path;
+    uint64_t freed;
+    tk_hub_list list;
+    FAILS(TK_E_USAGE, pull("org/split"), "holds 2 GGUF files");
+    FAILS(TK_E_UNSUPPORTED, pull("org/split-less"), "m-00002-of-00003.gguf");
+    assert_int_equal(tk_hub_remove("org/split-less", &freed), TK_OK);
+    assert_int_equal(pull("org/split-many"), TK_OK); /* more parts than any model has: a file like others */
+    assert_int_equal(tk_hub_remove("org/split-many", &freed), TK_OK);
+    assert_int_equal(pull("org/split:q8"), TK_OK);
+    const char *snap = "models--org--split/snapshots/" COMMIT;
+    for (int i = 1; i <= 3; i++)
+        assert_true(tk_file_exists(in_home("%s/q8/m-0000%d-of-00003.gguf", snap, i)));
+    assert_false(exists(in_home("%s/q4", snap)));
+    assert_int_equal(tk_hub_resolve("org/split", &path), TK_OK);
+    assert_true(tk__hub_ends(path, "/q8/m-00001-of-00003.gguf"));
+    free(path);
+    assert_int_equal(pull("org/split:q4/m-00002-of-00002.gguf"), TK_OK); /* one part names them all */
+    assert_int_equal(tk_hub_list_all(&list), TK_OK);
+    assert_int_equal(list.count, 2);
+    assert_true(list.entries[0].complete && list.entries[1].complete);
+    assert_int_equal(list.entries[0].bytes, 2 * 9600 * 32);
+    assert_int_equal(list.entries[1].bytes, 3 * 9600 * 32);
+    tk_hub_list_free(&list);
+    assert_int_equal(tk_hub_remove("org/split:q4", &freed), TK_OK);
+    assert_int_equal(freed, 2 * 9600 * 32);
+    unlink(in_home("%s/q8/m-00002-of-00003.gguf", snap)); /* a pull that broke off */
+    FAILS(TK_E_NOTFOUND, tk_hub_resolve("org/split", &path), "m-00002-of-00003.gguf is missing");
+    assert_int_equal(tk_hub_list_all(&list), TK_OK);
+    assert_false(list.entries[0].complete);
+    tk_hub_list_free(&list);
+    assert_int_equal(tk_hub_remove("org/split", &freed), TK_OK);
+}
+
 static void test_resolve_list_remove(void **state) {
     (void)state;
     char *path;
@@ -472,6 +507,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_layout, fresh),
         cmocka_unit_test_setup(test_resolve_list_remove, fresh),
+        cmocka_unit_test_setup(test_split_models, fresh),
         cmocka_unit_test_setup(test_resume, fresh),
         cmocka_unit_test_setup(test_redirects_and_token, fresh),
         cmocka_unit_test_setup(test_statuses, fresh),

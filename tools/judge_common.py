@@ -7,6 +7,7 @@ import atexit
 import ctypes
 import glob
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -152,6 +153,28 @@ def log_softmax(x):
     x = x.astype(np.float64)
     x -= x.max(-1, keepdims=True)
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def perplexity(report, ours, model, peer, ctx, label="", most=1 << 30):
+    """Of the first `most` bytes of the committed texts, over non-overlapping windows; a begin token first if the model adds one;
+    all but the first token scored."""
+    text = b"".join(p.read_bytes() for p in sorted(TEXTS.glob("*.txt")))[:most].decode(errors="ignore").encode()
+    ids, begin = peer.ids(text), peer.begin()
+    body, total, scored = ctx - (begin >= 0), 0.0, 0
+    for at in range(0, len(ids), body):
+        window = ([begin] if begin >= 0 else []) + ids[at:at + body]
+        if len(window) > 1:
+            scores = log_softmax(peer.logits(window)[:-1])
+            total += scores[np.arange(len(window) - 1), window[1:]].sum()
+            scored += len(window) - 1
+    theirs = math.exp(-total / scored)
+    with tempfile.NamedTemporaryFile(suffix=".txt") as f:
+        f.write(text)
+        f.flush()
+        got = ours.json("eval", model, "-f", f.name, "--ctx", ctx, "--json")
+    off = abs(got["perplexity"] / theirs - 1)
+    report.figure(label + "tokens scored for perplexity", got["tokens"], f"llama.cpp {scored}", got["tokens"] == scored)
+    report.figure(label + "perplexity", got["perplexity"], f"within 0.3 % of llama.cpp's {theirs:.4f}: {100 * off:.3f} %", off <= 0.003)
 
 
 class Errors:

@@ -14,13 +14,16 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as T, quants
 
-from judge_common import Errors, Peer, Report, Tokamak, Truth
+from judge_common import Errors, Peer, Report, Tokamak, Truth, ggml_quantize
 
 Shape = namedtuple("Shape", "width ff layers heads kv_heads vocab ctx")
 WIDE = Shape(width=512, ff=1024, layers=4, heads=8, kv_heads=2, vocab=1000, ctx=256)
 # name: (type of most matrices, type of those that makers of files keep finer)
 MIXES = {"F16": (T.F16, T.F16), "BF16": (T.BF16, T.BF16), "Q8_0": (T.Q8_0, T.Q8_0), "Q4_0": (T.Q4_0, T.Q4_0), "Q4_1": (T.Q4_1, T.Q4_1),
-         "Q4_K": (T.Q4_K, T.Q4_K), "Q6_K": (T.Q6_K, T.Q6_K), "Q4_K_M": (T.Q4_K, T.Q6_K)}
+         "Q4_K": (T.Q4_K, T.Q4_K), "Q6_K": (T.Q6_K, T.Q6_K), "Q4_K_M": (T.Q4_K, T.Q6_K),
+         "Q3_K_M": (T.Q3_K, T.Q5_K), "Q2_K_M": (T.Q2_K, T.IQ4_XS)}
+NEWER = (T.Q5_0, T.Q5_1, T.IQ4_NL, T.MXFP4, T.Q2_K, T.Q3_K, T.Q5_K, T.IQ4_XS)
+MIXES |= {t.name: (t, t) for t in NEWER}
 FINER = ("attn_v", "ffn_down", "output", "token_embd")
 FLOATS = ("F16", "BF16")
 
@@ -44,6 +47,8 @@ def k_blocks(rng, shape, t):
 def matrix(rng, shape, t):
     if t in (T.Q4_K, T.Q6_K):
         return k_blocks(rng, shape, t)
+    if t in NEWER:
+        return ggml_quantize(t, rng.normal(0, 0.04, shape))
     return quants.quantize(rng.normal(0, 0.04, shape).astype(np.float32), t)
 
 

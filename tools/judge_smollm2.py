@@ -5,12 +5,10 @@ The truth is the float32 model that transformers makes of the file by dequantizi
 in their compressed form with activations rounded to 8 bits, as llama.cpp does, so neither equals the truth; Tokamak
 must be as near to it as llama.cpp is. Run: PYTHON tools/judge_smollm2.py [--build build]"""
 import argparse
-import math
-import tempfile
 
 import numpy as np
 
-from judge_common import TEXTS, Errors, Peer, Report, Tokamak, Truth, log_softmax, texts
+from judge_common import Errors, Peer, Report, Tokamak, Truth, perplexity, texts
 
 CTX = 512     # windows of perplexity
 PROMPT, ANSWER = 64, 64
@@ -35,27 +33,6 @@ def divergence(report, ours, model, truth, peers):
     report.figure("largest error of the truth's top two logits", us.top, f"llama.cpp {best.top:.4f}")
     report.figure("relative error of all logits", us.relative(), f"llama.cpp {best.relative():.6f}")
     return us.top
-
-
-def perplexity(report, ours, model, peer):
-    """Both over non-overlapping windows; a begin token first if the model adds one; all but the first token scored."""
-    text = b"".join(p.read_bytes() for p in sorted(TEXTS.glob("*.txt")))
-    ids, begin = peer.ids(text), peer.begin()
-    body, total, scored = CTX - (begin >= 0), 0.0, 0
-    for at in range(0, len(ids), body):
-        window = ([begin] if begin >= 0 else []) + ids[at:at + body]
-        if len(window) > 1:
-            scores = log_softmax(peer.logits(window)[:-1])
-            total += scores[np.arange(len(window) - 1), window[1:]].sum()
-            scored += len(window) - 1
-    theirs = math.exp(-total / scored)
-    with tempfile.NamedTemporaryFile(suffix=".txt") as f:
-        f.write(text)
-        f.flush()
-        got = ours.json("eval", model, "-f", f.name, "--ctx", CTX, "--json")
-    off = abs(got["perplexity"] / theirs - 1)
-    report.figure("tokens scored for perplexity", got["tokens"], f"llama.cpp {scored}", got["tokens"] == scored)
-    report.figure("perplexity", got["perplexity"], f"within 0.3 % of llama.cpp's {theirs:.4f}: {100 * off:.3f} %", off <= 0.003)
 
 
 def argmax(report, ours, model, truth, peer, error):
@@ -86,7 +63,7 @@ def main():
     model = ours.smollm2()
     truth, peers = Truth(model), {flash: Peer(model, CTX, flash) for flash in (False, True)}
     error = divergence(report, ours, model, truth, peers)
-    perplexity(report, ours, model, peers[False])
+    perplexity(report, ours, model, peers[False], CTX)
     argmax(report, ours, model, truth, peers[False], error)
     report.exit()
 

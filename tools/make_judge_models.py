@@ -13,7 +13,8 @@ from judge_formats import MIXES, Shape, write_model
 OUT = ROOT / "tests" / "data" / "judge"
 NARROW = Shape(width=64, ff=64, layers=2, heads=4, kv_heads=2, vocab=100, ctx=64)
 WIDE = Shape(width=256, ff=256, layers=1, heads=4, kv_heads=1, vocab=100, ctx=64)  # rows of K-quants hold 256
-NAMES = {"F16": NARROW, "BF16": NARROW, "Q8_0": NARROW, "Q4_0": NARROW, "Q4_1": NARROW, "Q4_K_M": WIDE}
+NAMES = {"F16": NARROW, "BF16": NARROW, "Q8_0": NARROW, "Q4_0": NARROW, "Q4_1": NARROW, "Q4_K_M": WIDE,
+         "Q5_0": NARROW, "Q5_1": NARROW, "IQ4_NL": NARROW, "MXFP4": NARROW, "Q3_K_M": WIDE, "Q2_K_M": WIDE}
 
 
 def main():

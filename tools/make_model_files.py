@@ -11,6 +11,7 @@ import sys
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as T, quants
+from judge_common import ggml_quantize
 from safetensors.numpy import save_file
 
 out = sys.argv[1] if len(sys.argv) > 1 else "tests/data/models"
@@ -157,6 +158,10 @@ def hf_gpt2(s, prefix):
     write_truth(name, [(r, i, x if prefix else x.astype(np.float16)) for (r, i), x in w.items()])
 
 
+SMALL, WIDE = (T.Q5_0, T.Q5_1, T.IQ4_NL, T.MXFP4), (T.Q2_K, T.Q3_K, T.Q5_K, T.IQ4_XS)
+NEWER = SMALL + WIDE
+
+
 def encode(x, t):
     if t == T.BF16:
         return half_bf16(x).view(np.uint8).reshape(x.shape[0], -1), (half_bf16(x).astype(np.uint32) << 16).view(np.float32)
@@ -169,14 +174,16 @@ def encode(x, t):
         for at in ([0, 2] if t == T.Q4_K else [208]):
             q[:, at : at + 2] = np.full(len(q), 0.001, np.float16).view(np.uint8).reshape(-1, 2)
         q = q.reshape(x.shape[0], -1)
+    elif t in NEWER:
+        q = ggml_quantize(t, x)
     else:
         q = quants.quantize(x, t)
     return q, quants.dequantize(q, t)
 
 
-def gguf_llama(s, name, pick, rope_freqs=False, tokenizer=False, scaling=None):
+def gguf_llama(s, name, pick, rope_freqs=False, tokenizer=False, scaling=None, parts_of=0):
     w = llama(s, tied=rope_freqs)
-    g = gguf.GGUFWriter(path(name + ".gguf"), "llama")
+    g = gguf.GGUFWriter(path(name + ".gguf"), "llama", split_max_tensors=parts_of)
     g.add_name("tiny " + name)
     g.add_block_count(s.layers), g.add_embedding_length(s.d), g.add_feed_forward_length(s.ff), g.add_context_length(s.ctx)
     g.add_head_count(s.heads), g.add_head_count_kv(s.kv), g.add_key_length(s.hd), g.add_value_length(s.hd), g.add_vocab_size(s.vocab)
@@ -287,3 +294,8 @@ gguf_gpt2(Shape(2, 32, 4, 4, 8, 32, 20, 8), T.Q8_0)
 vocab_only()
 llama2c(Shape(2, 16, 4, 2, 4, 24, 20, 16), 0)
 llama2c(Shape(2, 16, 4, 2, 4, 24, 20, 16), 1)
+gguf_llama(Shape(2, 16, 4, 2, 4, 24, 20, 16), "gguf-split", lambda r, shape: T.F16, parts_of=8)
+for t in SMALL:
+    gguf_llama(blocks, f"gguf-{t.name.lower()}", lambda r, shape, t=t: t)
+for t in WIDE:
+    gguf_llama(wide, f"gguf-{t.name.lower()}", lambda r, shape, t=t: t if shape[1] % 256 == 0 else T.Q8_0 if shape[1] % 32 == 0 else T.F16)

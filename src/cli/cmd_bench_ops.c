@@ -248,8 +248,8 @@ const cli_option options_bench_ops[] = {
     { 0 },
 };
 tk_status cmd_bench_ops(const cli_args *a) {
-    static const tk_dtype types[] = { TK_F32,  TK_F16,    TK_BF16,  TK_Q8_0, TK_Q4_0, TK_Q4_1,
-                                      TK_Q5_0, TK_Q5_1,   TK_MXFP4, TK_Q2_K, TK_Q3_K, TK_Q4_K,
+    static const tk_dtype types[] = { TK_F32,  TK_F16,    TK_BF16,  TK_Q8_0,  TK_Q4_0, TK_Q4_1,
+                                      TK_Q5_0, TK_Q5_1,   TK_MXFP4, TK_Q2_K,  TK_Q3_K, TK_Q4_K,
                                       TK_Q5_K, TK_IQ4_NL, TK_Q6_K,  TK_IQ4_XS };
     bench b = { .filter = cli_string(a, "--filter"), .threads = (int)cli_int(a, "--threads") };
     double read = 1;

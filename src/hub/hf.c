@@ -127,7 +127,17 @@ static tk_status choose_files(pull *p, tk__hub_files *wanted) {
     const char *picked;
     tk_arena *arena = &p->store.arena;
     TK_TRY(tk__hub_choose(&p->files, p->name->file, p->name->repo, &picked));
-    if (picked) return tk__hub_files_add(arena, wanted, picked);
+    if (picked) {
+        const char *missing;
+        TK_TRY(tk__hub_parts(arena, &p->files, picked, wanted, &missing));
+        return missing
+                   ? TK_FAIL(
+                         TK_E_UNSUPPORTED,
+                         "%s has only some parts of %s\n%s is not in its list\nlook for another repository "
+                         "of the same model",
+                         p->name->repo, picked, missing)
+                   : TK_OK;
+    }
     for (int pass = 0; pass < 3; pass++)
         for (size_t i = 0; i < p->files.count; i++) {
             const char *name = p->files.names[i];

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/split.h"
 #include "hub/hub.h"
 
 const tk__hub_model tk__hub_models[] = {
@@ -204,12 +205,36 @@ tk_status tk__hub_files_in(tk_arena *arena, tk__hub_files *files, const char *fo
     return TK_OK;
 }
 
+/* A GGUF file, and of a split one the first part: what a model can be called by */
+static bool is_gguf(const char *name) {
+    tk_split_name s;
+    return tk__hub_ends(name, ".gguf") && !(tk_split_parse(name, &s) && s.part > 1);
+}
+
+tk_status tk__hub_parts(tk_arena *arena, const tk__hub_files *files, const char *picked, tk__hub_files *parts,
+                        const char **missing) {
+    tk_split_name s;
+    char tail[TK_SPLIT_TAIL + 1];
+    *missing = NULL;
+    if (!tk_split_parse(picked, &s)) return tk__hub_files_add(arena, parts, picked);
+    for (int part = s.parts; part >= 1 && !*missing; part--) {
+        char *name;
+        size_t i = 0;
+        tk_split_tail(tail, &s, part);
+        TK_TRY(tk__hub_path(arena, &name, "%.*s%s", (int)s.stem, picked, tail));
+        while (i < files->count && strcmp(files->names[i], name)) i++;
+        if (i == files->count) *missing = name;
+        TK_TRY(tk__hub_files_add(arena, parts, name));
+    }
+    return TK_OK;
+}
+
 /* Up to 12 GGUF names for a message, longer lists cut. */
 static void name_ggufs(const tk__hub_files *files, char *out, size_t room) {
     size_t at = 0, shown = 0, all = 0;
     *out = 0;
     for (size_t i = 0; i < files->count; i++) {
-        if (!tk__hub_ends(files->names[i], ".gguf")) continue;
+        if (!is_gguf(files->names[i])) continue;
         all++;
         if (shown == 12 || at + strlen(files->names[i]) + 32 > room) continue;
         at += (size_t)snprintf(out + at, room - at, "%s%s", shown ? ", " : "", files->names[i]);
@@ -227,7 +252,7 @@ tk_status tk__hub_pick(const tk__hub_files *files, const char *want, const char 
             *picked = name;
             return TK_OK;
         }
-        if (tk__hub_ends(name, ".gguf") && strcasestr(name, want)) *picked = name, hits++;
+        if (is_gguf(name) && strcasestr(name, want)) *picked = name, hits++;
     }
     if (hits == 1) return TK_OK;
     name_ggufs(files, names, sizeof names);
@@ -248,7 +273,7 @@ tk_status tk__hub_choose(const tk__hub_files *files, const char *want, const cha
         const char *name = files->names[i];
         config |= !strcmp(name, "config.json");
         weights |= tk__hub_ends(name, ".safetensors") && !strchr(name, '/');
-        if (tk__hub_ends(name, ".gguf")) *picked = name, ggufs++;
+        if (is_gguf(name)) *picked = name, ggufs++;
     }
     if (config && weights)
         *picked = NULL;
@@ -308,7 +333,14 @@ static tk_status find(tk_arena *arena, const tk__hub_name *n, const char *name, 
                        "`tokamak pull %s`",
                        name, name);
     TK_TRY(s);
-    return picked ? tk__hub_path(arena, path, "%s/%s", snap, picked) : tk__hub_path(arena, path, "%s", snap);
+    if (!picked) return tk__hub_path(arena, path, "%s", snap);
+    tk__hub_files parts = { 0 };
+    const char *missing;
+    TK_TRY(tk__hub_parts(arena, &files, picked, &parts, &missing));
+    if (missing)
+        return TK_FAIL(TK_E_NOTFOUND, "%s is not here in full\n%s is missing\nrun `tokamak pull %s`", name,
+                       missing, name);
+    return tk__hub_path(arena, path, "%s/%s", snap, picked);
 }
 
 tk_status tk_hub_resolve(const char *name, char **path) {
@@ -400,6 +432,22 @@ static void weigh(tk_hub_entry *e, const char *path) {
     e->modified = TK_MAX(e->modified, (int64_t)st.st_mtime);
 }
 
+/* The last entry is the model `picked` of a snapshot. */
+static tk_status weigh_parts(tk_hub_list *list, const tk__hub_files *files, const char *snap,
+                             const char *picked) {
+    tk_hub_entry *e = &list->entries[list->count - 1];
+    tk__hub_files parts = { 0 };
+    const char *missing;
+    char *file;
+    TK_TRY(tk__hub_parts(&list->arena, files, picked, &parts, &missing));
+    if (missing) e->complete = false;
+    for (size_t i = 0; i < parts.count; i++) {
+        TK_TRY(tk__hub_path(&list->arena, &file, "%s/%s", snap, parts.names[i]));
+        weigh(e, file);
+    }
+    return TK_OK;
+}
+
 static tk_status list_folder(tk_hub_list *list, const char *root, const char *folder) {
     char *path, *snap, *file, *label, name[256];
     tk__hub_files files = { 0 };
@@ -411,11 +459,11 @@ static tk_status list_folder(tk_hub_list *list, const char *root, const char *fo
     tk_status s = files.count ? tk__hub_choose(&files, "", name, &picked) : TK_E_NOTFOUND;
     if (s == TK_E_USAGE) { /* several GGUF files: each is a model */
         for (size_t i = 0; i < files.count; i++) {
-            if (!tk__hub_ends(files.names[i], ".gguf")) continue;
+            if (!is_gguf(files.names[i])) continue;
             TK_TRY(tk__hub_path(&list->arena, &file, "%s/%s", snap, files.names[i]));
             TK_TRY(tk__hub_path(&list->arena, &label, "%s:%s", name, files.names[i]));
             TK_TRY(add_entry(list, label, file, true));
-            weigh(&list->entries[list->count - 1], file);
+            TK_TRY(weigh_parts(list, &files, snap, files.names[i]));
         }
         return TK_OK;
     }
@@ -426,8 +474,8 @@ static tk_status list_folder(tk_hub_list *list, const char *root, const char *fo
         file = s == TK_OK ? snap : path;
     TK_TRY(add_entry(list, name, file, s == TK_OK));
     tk_hub_entry *e = &list->entries[list->count - 1];
-    if (picked) weigh(e, file);
-    for (size_t i = 0; !picked && i < files.count; i++) {
+    if (picked) return weigh_parts(list, &files, snap, picked);
+    for (size_t i = 0; i < files.count; i++) {
         TK_TRY(tk__hub_path(&list->arena, &file, "%s/%s", snap, files.names[i]));
         weigh(e, file);
     }
@@ -482,8 +530,8 @@ static tk_status count_links(tk_arena *arena, const char *folder, const struct s
     return TK_OK;
 }
 
+/* Adds to *freed. */
 static tk_status remove_file(tk_arena *arena, const char *folder, const char *path, uint64_t *freed) {
-    *freed = 0;
     struct stat st;
     char *blob = realpath(path, NULL), *blobs;
     size_t links = 0;
@@ -497,11 +545,26 @@ static tk_status remove_file(tk_arena *arena, const char *folder, const char *pa
         if (unlink(blob))
             s = tk__hub_fail_errno("remove", blob);
         else
-            *freed = (uint64_t)st.st_size;
+            *freed += (uint64_t)st.st_size;
     }
     free(real);
     free(blob);
     return s;
+}
+
+/* A model that is one file, or all its parts; missing ones were looked for by find. */
+static tk_status remove_parts(tk_arena *arena, const char *folder, const char *path, uint64_t *freed) {
+    tk_split_name s;
+    const bool split = tk_split_parse(path, &s);
+    char *part, tail[TK_SPLIT_TAIL + 1];
+    *freed = 0;
+    if (!split) return remove_file(arena, folder, path, freed);
+    for (int i = 1; i <= s.parts; i++) {
+        tk_split_tail(tail, &s, i);
+        TK_TRY(tk__hub_path(arena, &part, "%.*s%s", (int)s.stem, path, tail));
+        TK_TRY(remove_file(arena, folder, part, freed));
+    }
+    return TK_OK;
 }
 
 tk_status tk_hub_remove(const char *name, uint64_t *freed) {
@@ -521,7 +584,7 @@ tk_status tk_hub_remove(const char *name, uint64_t *freed) {
                     n.folder);
     if (s == TK_OK && *n.file && !n.known) {
         s = find(&arena, &n, name, &path);
-        if (s == TK_OK && freed) s = remove_file(&arena, folder, path, freed);
+        if (s == TK_OK && freed) s = remove_parts(&arena, folder, path, freed);
     } else if (s == TK_OK && freed) {
         freed_bytes = 0;
         if (nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS)) s = tk__hub_fail_errno("remove", folder);

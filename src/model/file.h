@@ -51,6 +51,15 @@ typedef struct tk__gguf_kv {
     const uint8_t *data; /* the first element, in the map: checked to the last byte of the last element */
 } tk__gguf_kv;
 
+/* A type of tensors by its number in files (gguf_types.c); block 0: known by name only. NULL: not known. */
+typedef struct tk__ggml_type {
+    uint32_t id;
+    const char *name;
+    int block, bytes;
+    tk_dtype dtype;
+} tk__ggml_type;
+const tk__ggml_type *tk__ggml_type_find(uint32_t id);
+
 /* ---- the open file
  * ------------------------------------------------------------------------------------------ */
 

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/split.h"
 #include "model/file.h"
 
 /* ---- tables ---- */
@@ -20,49 +21,6 @@ static const struct {
     [TK__GGUF_F64] = { "f64", 8 },
 };
 
-/* All types that ggml writes, so that a file with one that cannot be computed can still be listed. */
-static const struct ggml_type {
-    uint32_t id;
-    const char *name;
-    int block, bytes;
-    tk_dtype dtype;
-} ggml_types[] = {
-    { 0, "F32", 1, 4, TK_F32 },
-    { 1, "F16", 1, 2, TK_F16 },
-    { 2, "Q4_0", 32, 18, TK_Q4_0 },
-    { 3, "Q4_1", 32, 20, TK_Q4_1 },
-    { 6, "Q5_0", 32, 22, TK_Q5_0 },
-    { 7, "Q5_1", 32, 24, TK_Q5_1 },
-    { 8, "Q8_0", 32, 34, TK_Q8_0 },
-    { 9, "Q8_1", 32, 36, TK_NODTYPE },
-    { 10, "Q2_K", 256, 84, TK_Q2_K },
-    { 11, "Q3_K", 256, 110, TK_Q3_K },
-    { 12, "Q4_K", 256, 144, TK_Q4_K },
-    { 13, "Q5_K", 256, 176, TK_Q5_K },
-    { 14, "Q6_K", 256, 210, TK_Q6_K },
-    { 15, "Q8_K", 256, 292, TK_NODTYPE },
-    { 16, "IQ2_XXS", 256, 66, TK_NODTYPE },
-    { 17, "IQ2_XS", 256, 74, TK_NODTYPE },
-    { 18, "IQ3_XXS", 256, 98, TK_NODTYPE },
-    { 19, "IQ1_S", 256, 50, TK_NODTYPE },
-    { 20, "IQ4_NL", 32, 18, TK_IQ4_NL },
-    { 21, "IQ3_S", 256, 110, TK_NODTYPE },
-    { 22, "IQ2_S", 256, 82, TK_NODTYPE },
-    { 23, "IQ4_XS", 256, 136, TK_IQ4_XS },
-    { 24, "I8", 1, 1, TK_NODTYPE },
-    { 25, "I16", 1, 2, TK_NODTYPE },
-    { 26, "I32", 1, 4, TK_I32 },
-    { 27, "I64", 1, 8, TK_I64 },
-    { 28, "F64", 1, 8, TK_F64 },
-    { 29, "IQ1_M", 256, 56, TK_NODTYPE },
-    { 30, "BF16", 1, 2, TK_BF16 },
-    { 34, "TQ1_0", 256, 54, TK_NODTYPE },
-    { 35, "TQ2_0", 256, 66, TK_NODTYPE },
-    { 39, "MXFP4", 32, 17, TK_MXFP4 },
-    { 40, "NVFP4", 64, 36, TK_NODTYPE },
-    { 41, "Q1_0", 128, 18, TK_NODTYPE },
-};
-
 /* ---- reading ---- */
 
 typedef struct reader {
@@ -73,7 +31,7 @@ typedef struct reader {
 static tk_status truncated(const tk_modelfile *f, const char *where) {
     return TK_FAIL(TK_E_FORMAT,
                    "%s is truncated or damaged\nit ends inside %s (the file has %zu bytes)\nfetch it again",
-                   f->path, where, f->map[0].size);
+                   f->path, where, f->map[f->n_maps - 1].size);
 }
 
 static tk_status take(reader *r, size_t n, const char *where, const uint8_t **out) {
@@ -196,14 +154,12 @@ static tk_status read_tensor(reader *r, tk_modelfile *f, uint64_t *offset, tk_te
     }
     TK_TRY(take32(r, "a tensor's type", &type));
     TK_TRY(take64(r, "a tensor's offset", offset));
-    const struct ggml_type *g = NULL;
-    for (size_t i = 0; i < TK_COUNT(ggml_types); i++)
-        if (ggml_types[i].id == type) g = &ggml_types[i];
-    if (!g)
+    const tk__ggml_type *g = tk__ggml_type_find(type);
+    if (!g || !g->block)
         return TK_FAIL(TK_E_UNSUPPORTED,
-                       "%s: tensor %s has the unknown type number %u\nretired, of another program, or newer "
-                       "than this build",
-                       f->path, t->name, type);
+                       "%s: tensor %s has the type %s (type number %u)\nretired, of another program, or newer "
+                       "than this build\nget the model in another type (Q8_0, Q4_K, BF16, ...)",
+                       f->path, t->name, g ? g->name : "?", type);
     t->type = g->name, t->dtype = g->dtype;
     int64_t fastest = t->ndim ? t->dim[t->ndim - 1] : 1;
     if (fastest % g->block || !tk_mul(elements / (size_t)g->block, (size_t)g->bytes, &t->bytes))
@@ -213,14 +169,16 @@ static tk_status read_tensor(reader *r, tk_modelfile *f, uint64_t *offset, tk_te
     return TK_OK;
 }
 
+/* The tensors of the file mapped last, appended to those of the parts before it */
 static tk_status read_tensors(reader *r, tk_modelfile *f, uint64_t n, size_t alignment) {
     enum { SMALLEST = 8 + 1 + 4 + 4 + 8 };
     if (n > (size_t)(r->end - r->p) / SMALLEST)
         return truncated(f, "its list of tensors (the count does not fit)");
     TK_TRY(tk__tensors_reserve(f, (size_t)n));
+    tk_tensor *first = f->tensor + f->n_tensors;
     size_t next = 0;
     for (uint64_t i = 0; i < n; i++) {
-        tk_tensor *t = &f->tensor[f->n_tensors];
+        tk_tensor *t = first + i;
         uint64_t offset;
         TK_TRY(read_tensor(r, f, &offset, t));
         if (offset != next)
@@ -233,10 +191,10 @@ static tk_status read_tensors(reader *r, tk_modelfile *f, uint64_t n, size_t ali
         next = tk_align(next, alignment);
         f->n_tensors++;
     }
-    const tk_map *m = &f->map[0];
+    const tk_map *m = &f->map[f->n_maps - 1];
     size_t start = tk_align((size_t)(r->p - m->data), alignment);
     for (size_t i = 0, at = 0, room = m->size > start ? m->size - start : 0; i < n; i++) {
-        tk_tensor *t = &f->tensor[i];
+        tk_tensor *t = first + i;
         if (at > room || t->bytes > room - at)
             return TK_FAIL(TK_E_FORMAT,
                            "%s is truncated\ntensor %s ends at byte %zu, the file has %zu\nfetch it again",
@@ -244,7 +202,7 @@ static tk_status read_tensors(reader *r, tk_modelfile *f, uint64_t n, size_t ali
         t->data = m->data + start + at, t->map = m;
         at = tk_align(at + t->bytes, alignment);
     }
-    return tk__tensors_index(f);
+    return TK_OK;
 }
 
 /* ---- values by key ---- */
@@ -490,12 +448,6 @@ static tk_status read_config(tk_modelfile *f) {
             TK_E_FORMAT,
             "%s holds no weights\nit is a vocabulary only: good for `tokamak tokenize`, not for running",
             f->path);
-    tk__value split = value_of(find_kv(f, "split.count"));
-    if (split.kind == TK__INT && split.i > 1)
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "%s is one of %lld parts\nsplit GGUF files are not supported\njoin them with "
-                       "llama-gguf-split --merge",
-                       f->path, (long long)split.i);
     TK_TRY(text_of(f, "general.name", &name));
     *c = (tk_config){ .arch = a };
     c->name = name ? name : strrchr(f->path, '/') ? strrchr(f->path, '/') + 1 : f->path;
@@ -507,12 +459,17 @@ static tk_status read_config(tk_modelfile *f) {
     return read_rope_tensors(f);
 }
 
-tk_status tk__gguf_open(tk_modelfile *f) {
-    const tk_map *m = &f->map[0];
-    reader r = { f, m->data + 4, m->data + m->size };
+/* ---- one file, or all parts of a split one ---- */
+
+/* Header and metadata of the file mapped last; r is left at its list of n_tensors tensors. */
+static tk_status read_header(tk_modelfile *f, reader *r, uint64_t *n_tensors, size_t *alignment) {
+    const tk_map *m = &f->map[f->n_maps - 1];
     uint32_t version;
-    uint64_t n_tensors, n_kv;
-    TK_TRY(take32(&r, "its header", &version));
+    uint64_t n_kv;
+    if (m->size < 4 || memcmp(m->data, "GGUF", 4)) /* of the first one the caller has looked */
+        return TK_FAIL(TK_E_FORMAT, "%s is no GGUF file\nits first bytes are others\nfetch it again", f->path);
+    *r = (reader){ f, m->data + 4, m->data + m->size };
+    TK_TRY(take32(r, "its header", &version));
     if (version != 0 && (version & 0xffff) == 0)
         return TK_FAIL(TK_E_UNSUPPORTED,
                        "%s cannot be read\nit is a big-endian GGUF file\nconvert it to little-endian",
@@ -522,21 +479,125 @@ tk_status tk__gguf_open(tk_modelfile *f) {
                        "%s: GGUF version %u is not supported\nthis build reads versions 2 and 3", f->path,
                        version);
     f->format = version == 3 ? "GGUF v3" : "GGUF v2";
-    TK_TRY(take64(&r, "its header", &n_tensors));
-    TK_TRY(take64(&r, "its header", &n_kv));
-    TK_TRY(read_kvs(&r, f, n_kv));
-    size_t alignment = 32;
+    TK_TRY(take64(r, "its header", n_tensors));
+    TK_TRY(take64(r, "its header", &n_kv));
+    f->kv = NULL, f->n_kv = 0;
+    TK_TRY(read_kvs(r, f, n_kv));
+    *alignment = 32;
     const tk__gguf_kv *kv = find_kv(f, "general.alignment");
-    if (kv) {
-        if (kv->array || kv->type != TK__GGUF_U32)
-            return TK_FAIL(TK_E_FORMAT, "%s: general.alignment must be a u32", f->path);
-        alignment = tk_le32(kv->data);
-        if (!alignment || alignment & (alignment - 1) || alignment > 1 << 20)
-            return TK_FAIL(TK_E_FORMAT,
-                           "%s: general.alignment = %zu\nit must be a power of two, at most 1048576", f->path,
-                           alignment);
+    if (!kv) return TK_OK;
+    if (kv->array || kv->type != TK__GGUF_U32)
+        return TK_FAIL(TK_E_FORMAT, "%s: general.alignment must be a u32", f->path);
+    *alignment = tk_le32(kv->data);
+    if (!*alignment || *alignment & (*alignment - 1) || *alignment > 1 << 20)
+        return TK_FAIL(TK_E_FORMAT,
+                       "%s: general.alignment = %zu\nit must be a power of two, at most 1048576", f->path,
+                       *alignment);
+    return TK_OK;
+}
+
+/* What the metadata read last say about parts; count is 1 when they say nothing. */
+typedef struct split {
+    int no, count, tensors; /* no: from 0 */
+} split;
+
+static tk_status read_split(const tk_modelfile *f, split *s) {
+    static const struct {
+        const char *key;
+        int64_t least, most, absent;
+    } keys[] = {
+        { "split.count", 0, TK_SPLIT_MOST, 1 },
+        { "split.no", 0, TK_SPLIT_MOST - 1, 0 },
+        { "split.tensors.count", 0, INT32_MAX, -1 },
+    };
+    int64_t got[3];
+    for (int i = 0; i < 3; i++) {
+        const tk__value v = value_of(find_kv(f, keys[i].key));
+        got[i] = v.kind == TK__NONE ? keys[i].absent : v.i;
+        if (v.kind != TK__NONE && (v.kind != TK__INT || v.i < keys[i].least || v.i > keys[i].most))
+            return TK_FAIL(TK_E_FORMAT, "%s: %s must be an integer from %lld to %lld", f->path, keys[i].key,
+                           (long long)keys[i].least, (long long)keys[i].most);
     }
-    TK_TRY(read_tensors(&r, f, n_tensors, alignment));
+    *s = (split){ (int)got[1], (int)TK_MAX(got[0], 1), (int)got[2] };
+    if (s->no >= s->count)
+        return TK_FAIL(TK_E_FORMAT, "%s: it says to be part %d of %d", f->path, s->no + 1, s->count);
+    if (s->count > 1 && s->tensors < 0)
+        return TK_FAIL(TK_E_FORMAT, "%s is one of %d parts\nsplit.tensors.count is missing: parts could be, too",
+                       f->path, s->count);
+    return TK_OK;
+}
+
+/* Maps part `no`, which lies beside the file that was asked for, as the next map; f->path is its path from here on. */
+static tk_status map_part(tk_modelfile *f, const char *asked, const split *s, int no) {
+    tk_split_name name;
+    char tail[TK_SPLIT_TAIL + 1];
+    if (!tk_split_parse(asked, &name) || name.parts != s->count)
+        return TK_FAIL(TK_E_FORMAT,
+                       "%s is one of %d parts\nits name does not end in -NNNNN-of-%05d.gguf, by which the others "
+                       "would be found\ngive the parts the names that they had",
+                       asked, s->count, s->count);
+    tk_split_tail(tail, &name, no + 1);
+    f->path = tk_arena_printf(&f->arena, "%.*s%s", (int)name.stem, asked, tail);
+    if (!f->path) return TK_E_NOMEM;
+    if (!tk_file_exists(f->path))
+        return TK_FAIL(TK_E_NOTFOUND,
+                       "%s is missing\nthe model is split into %d parts, and this is part %d\nput all parts into "
+                       "one folder, or pull the model again",
+                       f->path, s->count, no + 1);
+    TK_TRY(tk_map_open(&f->map[f->n_maps], f->path));
+    f->n_maps++;
+    return TK_OK;
+}
+
+/* All tensors. The metadata are those of the first part, whichever was asked for. */
+static tk_status read_parts(tk_modelfile *f) {
+    const char *asked = f->path;
+    reader r;
+    uint64_t n;
+    size_t alignment;
+    split all, one;
+    TK_TRY(read_header(f, &r, &n, &alignment));
+    TK_TRY(read_split(f, &all));
+    if (all.count == 1) return read_tensors(&r, f, n, alignment);
+    tk_map *maps = tk_arena_array(&f->arena, (size_t)all.count, sizeof *maps);
+    if (!maps) return TK_E_NOMEM;
+    maps[0] = f->map[0], f->map = maps;
+    if (all.no != 0) {
+        tk_map_close(&f->map[0]);
+        f->n_maps = 0;
+        TK_TRY(map_part(f, asked, &all, 0));
+        TK_TRY(read_header(f, &r, &n, &alignment));
+    }
+    const char *path = f->path;
+    tk__gguf_kv *kv = f->kv;
+    const size_t n_kv = f->n_kv;
+    const tk__names names = f->kv_names;
+    for (int no = 0; no < all.count; no++) {
+        if (no > 0) {
+            if (f->vocab_only) break; /* the vocabulary is in the first */
+            TK_TRY(map_part(f, asked, &all, no));
+            TK_TRY(read_header(f, &r, &n, &alignment));
+        }
+        TK_TRY(read_split(f, &one));
+        if (one.no != no || one.count != all.count || one.tensors != all.tensors)
+            return TK_FAIL(TK_E_FORMAT,
+                           "%s is not part %d of %d with %d tensors\nit says to be part %d of %d with %d: parts of "
+                           "two models, or renamed\nfetch the model again",
+                           f->path, no + 1, all.count, all.tensors, one.no + 1, one.count, one.tensors);
+        TK_TRY(read_tensors(&r, f, n, alignment));
+    }
+    f->path = path, f->kv = kv, f->n_kv = n_kv, f->kv_names = names;
+    if (!f->vocab_only && f->n_tensors != all.tensors)
+        return TK_FAIL(TK_E_FORMAT, "%s and its other parts hold %d tensors\nsplit.tensors.count says %d\nfetch "
+                                    "the model again",
+                       f->path, f->n_tensors, all.tensors);
+    f->format = tk_arena_printf(&f->arena, "%s in %d parts", f->format, all.count);
+    return f->format ? TK_OK : TK_E_NOMEM;
+}
+
+tk_status tk__gguf_open(tk_modelfile *f) {
+    TK_TRY(read_parts(f));
+    TK_TRY(tk__tensors_index(f));
     TK_TRY(list_metadata(f));
     if (!f->vocab_only) TK_TRY(tk__tolerate(f, read_config(f)));
     TK_TRY(read_ids(f));
