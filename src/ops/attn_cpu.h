@@ -81,19 +81,33 @@ static void attn_work_at(attn_work *w, const attn_job *j, float *p) {
 
 /* ---- the two products in registers ---- */
 
-/* s[i][..] = q_i k for nq queries and nv vectors of keys, e outermost: nq x nv chains side by side. Vector v
- * is
+/* s[i][..] = q_i k for nq queries and nv vectors of keys, e outermost: nq x nv chains side by side. Vector v is
  * [..][16] numbers of `type` from k[v] + at[v] on. */
 V_INLINE void attn_scores(float *s, const float *const q[NQ], const void *const k[MV], const int at[MV],
                           int64_t d, const int type, const int nq, const int nv) {
+    const int64_t step = type == TK_Q8_0 ? KV_Q8 : d;
     vf sum[NQ][MV];
     V_FOR(i, nq) V_FOR(v, nv) sum[i][v] = (vf){ 0 };
-    for (int64_t e = 0; e < d; e++) {
-        vf key[MV];
-        V_FOR(v, nv) key[v] = load_as(k[v], type, e * KV_GROUP + at[v]);
-        V_FOR(i, nq) {
-            const vf qe = v_set1(q[i][e]);
-            V_FOR(v, nv) sum[i][v] = v_fma(key[v], qe, sum[i][v]);
+    for (int64_t block = 0; block < d; block += step) {
+        vf scale[MV] = { 0 };
+        const char *from[MV];
+        V_FOR(v, nv) {
+            from[v] = k[v];
+            if (type != TK_Q8_0) continue;
+            from[v] += block / KV_Q8 * KV_Q8_BYTES, scale[v] = v_load_f16((const uint16_t *)from[v] + at[v]);
+            from[v] += KV_Q8_SCALES;
+        }
+        for (int64_t e = 0; e < step; e++) {
+            vf key[MV];
+            V_FOR(v, nv) {
+                const int64_t place = e * KV_GROUP + at[v];
+                key[v] = type == TK_Q8_0 ? v_load_i8((const int8_t *)from[v] + place) * scale[v]
+                                         : load_as(from[v], type, place);
+            }
+            V_FOR(i, nq) {
+                const vf qe = v_set1(q[i][block + e]);
+                V_FOR(v, nv) sum[i][v] = v_fma(key[v], qe, sum[i][v]);
+            }
         }
     }
     V_FOR(i, nq) V_FOR(v, nv) v_store(s + i * TK_KEY_BLOCK + v * VW, sum[i][v]);
@@ -140,13 +154,26 @@ V_INLINE void attn_values(const attn_sums *a, int64_t e, const int type, const i
     const int64_t stride = a->b->stride;
     V_FOR(i, nq) V_FOR(v, nv) sum[i][v] = v_load(o + i * a->padded + v * VW) * v_set1(a->alpha[i]);
     for (int key = a->from; key < a->to;) {
-        const void *group = a->b->v[key / KV_GROUP];
+        const char *group = a->b->v[key / KV_GROUP];
         int64_t at = key % KV_GROUP * stride + e;
         const int stop = TK_MIN(a->to, (key | (KV_GROUP - 1)) + 1);
-        for (; key < stop; key++, at += stride) {
+        float scale[(MV * VW + KV_Q8 - 1) / KV_Q8][KV_GROUP]; /* of a group's rows, for each block of columns */
+        if (type == TK_Q8_0) {
+            group += e / KV_Q8 * KV_Q8_BYTES, at = key % KV_GROUP * KV_Q8 + e % KV_Q8;
+            for (int c = 0; c * KV_Q8 < nv * VW; c++)
+                for (int i = 0; i < KV_GROUP; i += VW)
+                    v_store(scale[c] + i, v_load_f16((const uint16_t *)(group + c * KV_Q8_BYTES) + i));
+        }
+        for (; key < stop; key++, at += type == TK_Q8_0 ? KV_Q8 : stride) {
             vf value[MV];
-            V_FOR(v, nv)
-            value[v] = part ? load_part(group, type, at, a->d - e) : load_as(group, type, at + v * VW);
+            V_FOR(v, nv) {
+                const int c = v * VW / KV_Q8;
+                if (type == TK_Q8_0)
+                    value[v] = v_load_i8((const int8_t *)group + c * KV_Q8_BYTES + KV_Q8_SCALES + at + v * VW % KV_Q8) *
+                               v_set1(scale[c][key % KV_GROUP]);
+                else
+                    value[v] = part ? load_part(group, type, at, a->d - e) : load_as(group, type, at + v * VW);
+            }
             V_FOR(i, nq) {
                 const vf pi = v_set1(a->p[i * TK_KEY_BLOCK + key]);
                 V_FOR(v, nv) sum[i][v] = v_fma(value[v], pi, sum[i][v]);
@@ -173,6 +200,7 @@ V_INLINE void attn_value_block(const attn_sums *a, int rows, const int type) {
     switch (type) {                                                                                          \
     case TK_F16: fn(__VA_ARGS__, TK_F16); break;                                                             \
     case TK_BF16: fn(__VA_ARGS__, TK_BF16); break;                                                           \
+    case TK_Q8_0: fn(__VA_ARGS__, TK_Q8_0); break;                                                           \
     default: fn(__VA_ARGS__, TK_F32);                                                                        \
     }
 static void attn_score(float *s, const float *const q[NQ], const kv_block *b, int64_t d, int rows,

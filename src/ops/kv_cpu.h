@@ -3,10 +3,11 @@
  * attention as float32 in one form, wherever they come from. Included by the tier files.
  *
  * A group is 16 keys of one head: D x 16 numbers for keys ([D][16]) and 16 rows of D for values, so a group
- * has one offset for both. Q8_0, in as many bytes: keys [D/32]{ 16 scales (float16), [32][16] int8 }, values
- * rows of [D/32]{ scale, 32 int8 }. */
+ * has one offset for both. Q8_0, in as many bytes: [D/32]{ 16 scales (float16), 512 int8 }, the integers being
+ * [32][16] of keys and [16][32] of values. An integer times its scale is exact in float32, so it makes no difference
+ * where they are multiplied. */
 
-enum { KV_GROUP = 16, KV_Q8 = 32, KV_Q8_BYTES = 34 };
+enum { KV_GROUP = 16, KV_Q8 = 32, KV_Q8_SCALES = 2 * KV_GROUP, KV_Q8_BYTES = KV_GROUP * (2 + KV_Q8) };
 
 /* ---- writing ---- */
 
@@ -20,16 +21,21 @@ V_INLINE uint16_t kv_quantize(const float *x, int8_t q[KV_Q8]) {
     return tk_f32_f16(amax / 127 + v_sum(poison));
 }
 
+/* 32 numbers of rows row - row % 16 .. from column e on, in a Q8_0 cache */
+V_INLINE uint8_t *kv_q8_block(const void *cache, int64_t row, int64_t d, int64_t e) {
+    return (uint8_t *)cache + (row / KV_GROUP * (d / KV_Q8) + e / KV_Q8) * KV_Q8_BYTES;
+}
+
 /* Key or value x[d] of a cache of dtype `type`; `row`: (page G + head) S + offset */
 static void kv_put_key(void *cache, int type, int64_t row, int64_t d, const float *x) {
     const int64_t lane = row % KV_GROUP, at = (row - lane) * d + lane;
     if (type == TK_Q8_0) {
         for (int64_t e = 0; e < d; e += KV_Q8) {
-            uint8_t *b = (uint8_t *)cache + ((row - lane) * d + e * KV_GROUP) / KV_Q8 * KV_Q8_BYTES;
+            uint8_t *b = kv_q8_block(cache, row, d, e);
             int8_t q[KV_Q8];
             uint16_t scale = kv_quantize(x + e, q);
             memcpy(b + 2 * lane, &scale, 2);
-            for (int i = 0; i < KV_Q8; i++) b[2 * KV_GROUP + i * KV_GROUP + lane] = (uint8_t)q[i];
+            for (int i = 0; i < KV_Q8; i++) b[KV_Q8_SCALES + i * KV_GROUP + lane] = (uint8_t)q[i];
         }
     } else if (type == TK_F32) {
         float *k = (float *)cache + at;
@@ -46,9 +52,9 @@ static void kv_put_key(void *cache, int type, int64_t row, int64_t d, const floa
 static void kv_put_value(void *cache, int type, int64_t row, int64_t d, const float *x) {
     if (type == TK_Q8_0) {
         for (int64_t e = 0; e < d; e += KV_Q8) {
-            uint8_t *b = (uint8_t *)cache + (row * d + e) / KV_Q8 * KV_Q8_BYTES;
-            uint16_t scale = kv_quantize(x + e, (int8_t *)b + 2);
-            memcpy(b, &scale, 2);
+            uint8_t *b = kv_q8_block(cache, row, d, e);
+            uint16_t scale = kv_quantize(x + e, (int8_t *)b + KV_Q8_SCALES + row % KV_GROUP * KV_Q8);
+            memcpy(b + 2 * (row % KV_GROUP), &scale, 2);
         }
     } else if (type == TK_F32) {
         memcpy((float *)cache + row * d, x, (size_t)d * sizeof *x);
@@ -84,7 +90,7 @@ typedef struct kv_source {
     int64_t first; /* packed token of key 0, without pages */
 } kv_source;
 
-/* Up to 64 keys of `type` (F32, F16, BF16): groups of [D][16] keys, groups of 16 value rows `stride` apart.
+/* Up to 64 keys of `type`: groups of [D][16] keys, groups of 16 value rows `stride` apart, or Q8_0's blocks of both.
  * Lanes and rows behind the last key hold anything. Groups that nobody looks at repeat another one. */
 typedef struct kv_block {
     const void *k[TK_KEY_BLOCK / KV_GROUP], *v[TK_KEY_BLOCK / KV_GROUP];
@@ -93,27 +99,27 @@ typedef struct kv_block {
 } kv_block;
 
 /* Keys from .. from + count - 1 (from: a multiple of 64, count <= 64) of KV head `head`; nobody looks at the
- * first `skip` of them (multiples of 16 are left out). widen: 16-bit keys as float32, which pays when more
+ * first `skip` of them (multiples of 16 are left out). widen: smaller types as float32, which pays when more
  * than a few queries read them. */
 typedef struct kv_span {
     int64_t head, from, skip, count;
     bool widen;
 } kv_span;
 
-static void kv_dequantize(const void *k, const void *v, int64_t group, int64_t d, float *kt, float *vt) {
-    const uint8_t *kb = (const uint8_t *)k + group * d / 2 * KV_Q8_BYTES; /* 16 d / 32 blocks a group */
-    const uint8_t *vb = (const uint8_t *)v + group * d / 2 * KV_Q8_BYTES;
-    for (int64_t e = 0; e < d; e += KV_Q8, kb += KV_GROUP * KV_Q8_BYTES)
-        for (int j = 0; j < KV_GROUP; j += VW) {
-            vf scale = v_load_f16((const uint16_t *)(const void *)kb + j);
-            const int8_t *q = (const int8_t *)kb + 2 * KV_GROUP + j;
+/* A group of keys or values as float32 */
+static void kv_dequantize(const uint8_t *b, int64_t d, bool key, float *x) {
+    for (int64_t e = 0; e < d; e += KV_Q8, b += KV_Q8_BYTES) {
+        const int8_t *q = (const int8_t *)b + KV_Q8_SCALES;
+        float scale[KV_GROUP];
+        for (int j = 0; j < KV_GROUP; j += VW) v_store(scale + j, v_load_f16((const uint16_t *)(const void *)b + j));
+        if (key)
             for (int i = 0; i < KV_Q8; i++)
-                v_store(kt + (e + i) * KV_GROUP + j, v_load_i8(q + i * KV_GROUP) * scale);
-        }
-    for (int64_t e = 0; e < KV_GROUP * d; e += KV_Q8, vb += KV_Q8_BYTES) {
-        vf scale = v_set1(tk_f16_f32(tk_le16(vb)));
-        for (int i = 0; i < KV_Q8; i += VW)
-            v_store(vt + e + i, v_load_i8((const int8_t *)vb + 2 + i) * scale);
+                for (int j = 0; j < KV_GROUP; j += VW)
+                    v_store(x + (e + i) * KV_GROUP + j, v_load_i8(q + i * KV_GROUP + j) * v_load(scale + j));
+        else
+            for (int j = 0; j < KV_GROUP; j++)
+                for (int i = 0; i < KV_Q8; i += VW)
+                    v_store(x + j * d + e + i, v_load_i8(q + j * KV_Q8 + i) * v_set1(scale[j]));
     }
 }
 
@@ -134,10 +140,10 @@ static void kv_transpose(const float *src, int64_t stride, int64_t n, int64_t d,
 
 /* kt, vt: 64 d floats each */
 static void kv_view(const kv_source *s, const kv_span *span, float *kt, float *vt, kv_block *b) {
-    const bool half = s->page && (s->type_k == TK_F16 || s->type_k == TK_BF16), widen = span->widen;
+    const bool widen = span->widen;
     const int64_t g = span->head, n = span->count, groups = tk_ceil_div(n, KV_GROUP);
     b->stride = s->page ? s->d : s->heads * s->d;
-    b->type = half && !widen ? s->type_k : TK_F32;
+    b->type = s->page && !widen ? s->type_k : TK_F32;
     for (int64_t i = span->skip / KV_GROUP; i < groups; i++) {
         const int64_t key = span->from + i * KV_GROUP;
         float *kt_i = kt + i * KV_GROUP * s->d, *vt_i = vt + i * KV_GROUP * s->d;
@@ -150,16 +156,15 @@ static void kv_view(const kv_source *s, const kv_span *span, float *kt, float *v
         }
         const int64_t row = (s->page[key / s->page_size] * s->heads + g) * s->page_size + key % s->page_size;
         const int64_t at = row * s->d, count = KV_GROUP * s->d;
-        const uint16_t *k16 = (const uint16_t *)s->k + at, *v16 = (const uint16_t *)s->v + at;
-        if (s->type_k == TK_F32)
-            b->k[i] = (const float *)s->k + at, b->v[i] = (const float *)s->v + at;
+        const tk_format *format = &tk_formats[s->type_k];
+        const char *k = (const char *)s->k + at / format->block * format->bytes;
+        const char *v = (const char *)s->v + at / format->block * format->bytes;
+        if (s->type_k == TK_F32 || !widen)
+            b->k[i] = k, b->v[i] = v;
         else if (s->type_k == TK_Q8_0)
-            kv_dequantize(s->k, s->v, row / KV_GROUP, s->d, kt_i, vt_i);
-        else if (!widen)
-            b->k[i] = k16, b->v[i] = v16;
+            kv_dequantize((const uint8_t *)k, s->d, true, kt_i), kv_dequantize((const uint8_t *)v, s->d, false, vt_i);
         else
-            cast_run(k16, s->type_k, kt_i, TK_F32, 0, count),
-                cast_run(v16, s->type_k, vt_i, TK_F32, 0, count);
+            cast_run(k, s->type_k, kt_i, TK_F32, 0, count), cast_run(v, s->type_k, vt_i, TK_F32, 0, count);
     }
     for (int64_t i = 0, any = span->skip / KV_GROUP; i < TK_KEY_BLOCK / KV_GROUP; i++)
         if (i < any || i >= groups) b->k[i] = b->k[any], b->v[i] = b->v[any];
