@@ -2,24 +2,22 @@
 /* Attention, packed (attn) and over the paged cache (attn_paged): one body. Included by the tier files.
  *
  * The order of every sum is a function of the query's position only (promise 2). Keys are counted from key 0
- * of the sequence and taken in blocks of TK_KEY_BLOCK: a score is one chain of FMAs over d, lanes being keys;
- * a block rescales the running sums once; values are one chain of FMAs over the block's keys, lanes being d.
- * CHUNK keys make a partial result that starts from nothing, and partial results are merged in order. So it
- * makes no difference which queries share a tile, or which thread does which chunk of a long context.
- * Keys that a query must not see enter no sum at all, whatever bits lie in their place. With a window, blocks
- * before it are not visited, and a row's first partial result is that of the first chunk that it sees.
+ * of the sequence and taken in blocks of ATTN_KEYS. In a block a score is one chain of FMAs over d, lanes
+ * being keys, and values are one chain of FMAs over the keys, lanes being d; each block gives a partial
+ * result of its own, and partial results are merged in order. So it makes no difference which queries share a
+ * tile, or which thread does which block of a long context. Keys that a query must not see enter no sum at
+ * all, whatever bits lie in their place. With a window, blocks before it are not visited, and a row starts
+ * with the first that it sees.
  *
  * Work is cut into units: some consecutive tokens of a sequence times the r query heads of a KV head. All
  * threads compute the same list of costs, and each takes an equal share of it: whole units, except that a
- * unit of few tokens may be cut between chunks. Then its later chunks go to slots of scratch, and whoever has
- * the first chunk merges them after a barrier. */
-
-#include "ops/attn_sizes.h"
+ * unit of few tokens may be cut between blocks. Then its later blocks go to slots of scratch, and whoever has
+ * the first one merges them after a barrier. */
 
 enum {
     NQ = 6,                /* queries in registers */
     MV = VW == 16 ? 4 : 2, /* vectors of keys, or of d, beside them: NQ x MV sums fill the registers */
-    BLOCK_VECTORS = TK_KEY_BLOCK / VW,
+    BLOCK_VECTORS = ATTN_KEYS / VW,
 };
 
 /* fn(rows, ...) with the number of rows known to the compiler */
@@ -60,7 +58,6 @@ typedef struct attn_part {
 
 typedef struct attn_work {
     attn_part total, part;
-    float *lanes;   /* the sum of exponentials before lanes are added */
     float *slope;   /* ALiBi's, of each query head of the unit, log2 e in it */
     float *kt, *vt; /* a block of keys and of values as float32 */
     float *slots;
@@ -72,16 +69,16 @@ static void attn_work_at(attn_work *w, const attn_job *j, float *p) {
     const int64_t rows = TK_MAX(ATTN_ROWS, j->shared), part = attn_part_floats(rows, j->padded);
     w->total = attn_part_at(p, rows), p += part;
     w->part = attn_part_at(p, rows), p += part;
-    w->lanes = p, p += 16 * rows;
     w->slope = p, p += (j->shared + 15) / 16 * 16;
-    w->kt = p, p += TK_KEY_BLOCK * j->padded;
-    w->vt = p, p += TK_KEY_BLOCK * j->padded;
+    w->kt = p, p += ATTN_KEYS * j->padded;
+    w->vt = p, p += ATTN_KEYS * j->padded;
     w->slots = p;
 }
 
 /* ---- the two products in registers ---- */
 
-/* s[i][..] = q_i k for nq queries and nv vectors of keys, e outermost: nq x nv chains side by side. Vector v is
+/* s[i][..] = q_i k for nq queries and nv vectors of keys, e outermost: nq x nv chains side by side. Vector v
+ * is
  * [..][16] numbers of `type` from k[v] + at[v] on. */
 V_INLINE void attn_scores(float *s, const float *const q[NQ], const void *const k[MV], const int at[MV],
                           int64_t d, const int type, const int nq, const int nv) {
@@ -110,17 +107,22 @@ V_INLINE void attn_scores(float *s, const float *const q[NQ], const void *const 
             }
         }
     }
-    V_FOR(i, nq) V_FOR(v, nv) v_store(s + i * TK_KEY_BLOCK + v * VW, sum[i][v]);
+    V_FOR(i, nq) V_FOR(v, nv) v_store(s + i * ATTN_KEYS + v * VW, sum[i][v]);
 }
 
-/* Scores of `rows` queries with the first `vectors` vectors of the block's keys (or a few more) */
+/* Vectors of a block's keys: first .. end - 1 */
+typedef struct attn_vectors {
+    int first, end;
+} attn_vectors;
+
+/* Scores of `rows` queries with some of the block's keys (or a few more) */
 V_INLINE void attn_score_block(float *s, const float *const q[NQ], const kv_block *b, int64_t d, int rows,
-                               int vectors, const int type) {
-    for (int v0 = 0; v0 < vectors; v0 += MV) {
+                               attn_vectors which, const int type) {
+    for (int v0 = which.first / MV * MV; v0 < which.end; v0 += MV) {
         const void *k[MV];
         int at[MV];
         for (int v = 0; v < MV; v++) k[v] = b->k[(v0 + v) * VW / KV_GROUP], at[v] = (v0 + v) * VW % KV_GROUP;
-        const int left = vectors - v0;
+        const int left = which.end - v0;
 #define SCORES(n) attn_scores(s + v0 * VW, q, k, at, d, type, n, MV)
         if (left > 2 || left >= MV) BY_ROWS(rows, SCORES)
 #undef SCORES
@@ -137,27 +139,27 @@ V_INLINE void attn_score_block(float *s, const float *const q[NQ], const kv_bloc
 
 /* What the products with values need to know */
 typedef struct attn_sums {
-    float *o;           /* rows of `padded` sums */
-    const float *alpha; /* by row: what o is multiplied with first */
-    const float *p;     /* rows of TK_KEY_BLOCK weights */
+    float *o;       /* rows of `padded` sums */
+    const float *p; /* rows of ATTN_KEYS weights */
     const kv_block *b;
     int64_t d, padded;
     int from, to; /* keys of the block */
 } attn_sums;
 
-/* o_i = o_i alpha_i + sum over keys of p_i v, for nq rows and nv vectors from column e on. `part`: the last
- * vector has only d - e columns left. */
+/* o_i += sum over keys of p_i v, for nq rows and nv vectors from column e on. `part`: the last vector has
+ * only d - e columns left. */
 V_INLINE void attn_values(const attn_sums *a, int64_t e, const int type, const int nq, const int nv,
                           const bool part) {
     vf sum[NQ][MV];
     float *o = a->o + e;
     const int64_t stride = a->b->stride;
-    V_FOR(i, nq) V_FOR(v, nv) sum[i][v] = v_load(o + i * a->padded + v * VW) * v_set1(a->alpha[i]);
+    V_FOR(i, nq) V_FOR(v, nv) sum[i][v] = v_load(o + i * a->padded + v * VW);
     for (int key = a->from; key < a->to;) {
         const char *group = a->b->v[key / KV_GROUP];
         int64_t at = key % KV_GROUP * stride + e;
         const int stop = TK_MIN(a->to, (key | (KV_GROUP - 1)) + 1);
-        float scale[(MV * VW + KV_Q8 - 1) / KV_Q8][KV_GROUP]; /* of a group's rows, for each block of columns */
+        float scale[(MV * VW + KV_Q8 - 1) / KV_Q8]
+                   [KV_GROUP]; /* of a group's rows, for each block of columns */
         if (type == TK_Q8_0) {
             group += e / KV_Q8 * KV_Q8_BYTES, at = key % KV_GROUP * KV_Q8 + e % KV_Q8;
             for (int c = 0; c * KV_Q8 < nv * VW; c++)
@@ -169,13 +171,15 @@ V_INLINE void attn_values(const attn_sums *a, int64_t e, const int type, const i
             V_FOR(v, nv) {
                 const int c = v * VW / KV_Q8;
                 if (type == TK_Q8_0)
-                    value[v] = v_load_i8((const int8_t *)group + c * KV_Q8_BYTES + KV_Q8_SCALES + at + v * VW % KV_Q8) *
+                    value[v] = v_load_i8((const int8_t *)group + c * KV_Q8_BYTES + KV_Q8_SCALES + at +
+                                         v * VW % KV_Q8) *
                                v_set1(scale[c][key % KV_GROUP]);
                 else
-                    value[v] = part ? load_part(group, type, at, a->d - e) : load_as(group, type, at + v * VW);
+                    value[v] =
+                        part ? load_part(group, type, at, a->d - e) : load_as(group, type, at + v * VW);
             }
             V_FOR(i, nq) {
-                const vf pi = v_set1(a->p[i * TK_KEY_BLOCK + key]);
+                const vf pi = v_set1(a->p[i * ATTN_KEYS + key]);
                 V_FOR(v, nv) sum[i][v] = v_fma(value[v], pi, sum[i][v]);
             }
         }
@@ -204,22 +208,22 @@ V_INLINE void attn_value_block(const attn_sums *a, int rows, const int type) {
     default: fn(__VA_ARGS__, TK_F32);                                                                        \
     }
 static void attn_score(float *s, const float *const q[NQ], const kv_block *b, int64_t d, int rows,
-                       int vectors) {
-    BY_TYPE(b->type, attn_score_block, s, q, b, d, rows, vectors);
+                       attn_vectors which) {
+    BY_TYPE(b->type, attn_score_block, s, q, b, d, rows, which);
 }
 static void attn_value(const attn_sums *a, int rows) { BY_TYPE(a->b->type, attn_value_block, a, rows); }
 
-/* ---- a block, a chunk, a unit ---- */
+/* ---- a block, a unit ---- */
 
 /* The shift of exponents; 0 when every score so far is -inf, so that no inf - inf arises */
 V_INLINE float attn_shift(float m) { return m > -INFINITY ? m : 0; }
 
 /* One row's products -> scores, where these are more than scaled products; back: how far before the query the
- * first key stands */
-static void attn_bend(const attn_job *j, float *s, int vectors, float slope, int64_t back) {
+ * block's first key stands */
+static void attn_bend(const attn_job *j, float *s, attn_vectors which, float slope, int64_t back) {
     const vf scale = v_set1(j->scale), cap = v_set1(j->cap);
-    vf distance = v_set1((float)back) - __builtin_convertvector(v_iota(), vf);
-    for (int v = 0; v < vectors; v++, distance -= v_set1(VW)) {
+    for (int v = which.first; v < which.end; v++) {
+        const vf distance = v_set1((float)(back - v * VW)) - __builtin_convertvector(v_iota(), vf);
         vf x = v_load(s + v * VW) * scale;
         if (j->cap > 0) x = v_tanh(x) * cap;
         v_store(s + v * VW, v_fma(distance, v_set1(-slope), x));
@@ -227,16 +231,16 @@ static void attn_bend(const attn_job *j, float *s, int vectors, float slope, int
 }
 
 /* One row's scores -> scaled, those of keys before `skip` and from `seen` on gone; the largest */
-V_INLINE float attn_mask(float *s, float scale, int vectors, int skip, int seen) {
+V_INLINE float attn_mask(float *s, float scale, attn_vectors which, int skip, int seen) {
     const vf c = v_set1(scale), nothing = v_set1(-INFINITY);
     vf top = nothing;
-    if (seen == TK_KEY_BLOCK && !skip) {
+    if (seen == ATTN_KEYS && !skip) {
         V_FOR(v, BLOCK_VECTORS) {
             const vf x = v_load(s + v * VW) * c;
             v_store(s + v * VW, x), top = v_max(top, x);
         }
     } else {
-        for (int v = 0; v < vectors; v++) {
+        for (int v = which.first; v < which.end; v++) {
             vf x = v_first(v_load(s + v * VW) * c, nothing, seen - v * VW);
             x = v_first(nothing, x, skip - v * VW);
             v_store(s + v * VW, x), top = v_max(top, x);
@@ -245,42 +249,30 @@ V_INLINE float attn_mask(float *s, float scale, int vectors, int skip, int seen)
     return v_max_lane(top);
 }
 
-/* One row's scores -> 2^(score - shift); their sum by lanes. Vectors behind `vectors` would add zeros. */
-V_INLINE vf attn_weights(float *s, float shift, int vectors) {
+/* One row's scores -> 2^(score - shift); their sum. Vectors left out would add zeros. */
+V_INLINE float attn_weights(float *s, float shift, attn_vectors which) {
     vf sum = { 0 };
-    if (vectors == BLOCK_VECTORS) {
-        V_FOR(v, BLOCK_VECTORS) {
-            const vf p = v_exp2(v_load(s + v * VW) - v_set1(shift));
-            v_store(s + v * VW, p), sum += p;
-        }
-    } else {
-        for (int v = 0; v < vectors; v++) {
-            const vf p = v_exp2(v_load(s + v * VW) - v_set1(shift));
-            v_store(s + v * VW, p), sum += p;
-        }
+    for (int v = which.first; v < which.end; v++) {
+        const vf p = v_exp2(v_load(s + v * VW) - v_set1(shift));
+        v_store(s + v * VW, p), sum += p;
     }
-    return sum;
+    return v_sum(sum);
 }
 
 /* o += weights times values, for rows that see different keys: `skip` and `seen` grow with the row. The keys
  * that all see go in one product; those before and behind it row by row, still in the order of keys. */
-static void attn_add_values(const attn_job *j, attn_sums sums, float *alpha, int rows, const int skip[NQ],
+static void attn_add_values(const attn_job *j, attn_sums sums, int rows, const int skip[NQ],
                             const int seen[NQ]) {
     const int from = skip[rows - 1], to = seen[0];
-    float *o = sums.o;
-    const float *p = sums.p;
-    for (int i = 0; i < rows; i++) {
-        sums.o = o + i * j->padded, sums.p = p + i * TK_KEY_BLOCK, sums.alpha = alpha + i;
-        sums.from = skip[i], sums.to = TK_MIN(from, seen[i]);
-        if (sums.from < sums.to) attn_value(&sums, 1), alpha[i] = 1;
-    }
-    sums.o = o, sums.p = p, sums.alpha = alpha, sums.from = from, sums.to = to;
-    if (from < to) attn_value(&sums, rows);
-    for (int i = 0; i < rows; i++) {
-        if (from < to) alpha[i] = 1;
-        sums.o = o + i * j->padded, sums.p = p + i * TK_KEY_BLOCK, sums.alpha = alpha + i;
-        sums.from = TK_MAX(from, to), sums.to = seen[i];
-        if (sums.from < sums.to) attn_value(&sums, 1);
+    const attn_sums all = sums;
+    for (int side = 0; side < 2; side++) {
+        for (int i = 0; i < rows; i++) {
+            sums.o = all.o + i * j->padded, sums.p = all.p + i * ATTN_KEYS;
+            sums.from = side ? TK_MAX(from, to) : skip[i], sums.to = side ? seen[i] : TK_MIN(from, seen[i]);
+            if (sums.from < sums.to) attn_value(&sums, 1);
+        }
+        sums = all, sums.from = from, sums.to = to;
+        if (!side && from < to) attn_value(&sums, rows);
     }
 }
 
@@ -288,89 +280,71 @@ static void attn_add_values(const attn_job *j, attn_sums sums, float *alpha, int
  */
 static void attn_rows(const attn_job *j, const attn_unit *u, const kv_block *b, int64_t from, int64_t row,
                       int rows, const attn_part *r, const attn_work *w) {
-    _Alignas(64) float s[NQ * TK_KEY_BLOCK], alpha[16] = { 0 }, shift[NQ], slope[NQ] = { 0 };
+    _Alignas(64) float s[NQ * ATTN_KEYS];
     const float *q[NQ] = { 0 };
     int skip[NQ] = { 0 },
         seen[NQ] = { 0 }; /* keys skip .. seen - 1 of this block are those that a row sees */
     const bool alibi = j->a->attr.f[2] > 0, bent = alibi || j->cap > 0;
-    int64_t t = row / j->shared, h = row % j->shared, position[NQ];
     for (int i = 0; i < rows; i++) {
+        const int64_t t = (row + i) / j->shared, h = (row + i) % j->shared, position = u->position + t;
         q[i] = j->q + (((u->token + t) * j->heads + u->head) * j->shared + h) * j->d;
-        position[i] = u->position + t;
-        skip[i] = (int)TK_MAX(tk_attn_first_key(&j->a->attr, position[i]) - from, 0);
-        seen[i] = (int)TK_MIN(position[i] - from + 1, TK_KEY_BLOCK);
-        if (alibi) slope[i] = w->slope[h];
-        if (++h == j->shared) h = 0, t++;
+        skip[i] = (int)TK_MAX(tk_attn_first_key(&j->a->attr, position) - from, 0);
+        seen[i] = (int)TK_MIN(position - from + 1, ATTN_KEYS);
     }
-    const int vectors = (seen[rows - 1] + VW - 1) / VW;
-    attn_score(s, q, b, j->d, rows, vectors);
-
+    const attn_vectors which = { skip[0] / VW, (seen[rows - 1] + VW - 1) / VW };
+    attn_score(s, q, b, j->d, rows, which);
     for (int i = 0; i < rows; i++) {
-        float *si = s + i * TK_KEY_BLOCK, old = r->m[row + i];
-        if (bent) attn_bend(j, si, vectors, slope[i], position[i] - from);
-        const float most = attn_mask(si, bent ? 1 : j->scale, vectors, skip[i], seen[i]);
-        const float now = most > old ? most : old;
-        shift[i] = attn_shift(now), alpha[i] = old - shift[i], r->m[row + i] = now;
+        float *si = s + i * ATTN_KEYS;
+        const int64_t t = (row + i) / j->shared, h = (row + i) % j->shared;
+        if (bent) attn_bend(j, si, which, alibi ? w->slope[h] : 0, u->position + t - from);
+        r->m[row + i] = attn_mask(si, bent ? 1 : j->scale, which, skip[i], seen[i]);
     }
-    for (int i = 0; i < rows; i += VW) v_store(alpha + i, v_exp2(v_load(alpha + i)));
-    for (int i = 0; i < rows; i++) {
-        float *l = w->lanes + (row + i) * VW;
-        v_store(l, v_fma(v_load(l), v_set1(alpha[i]), attn_weights(s + i * TK_KEY_BLOCK, shift[i], vectors)));
-    }
+    for (int i = 0; i < rows; i++)
+        r->l[row + i] = attn_weights(s + i * ATTN_KEYS, attn_shift(r->m[row + i]), which);
     const attn_sums sums = { .o = r->o + row * j->padded, .p = s, .b = b, .d = j->d, .padded = j->padded };
-    attn_add_values(j, sums, alpha, rows, skip, seen);
+    memset(sums.o, 0, (size_t)(rows * j->padded) * sizeof(float));
+    attn_add_values(j, sums, rows, skip, seen);
 }
 
-/* The first chunk that a position sees */
-static int64_t attn_first_chunk(const attn_job *j, int64_t position) {
-    return tk_attn_first_key(&j->a->attr, position) / ATTN_CHUNK;
+/* The first block that a position sees */
+static int64_t attn_first_block(const attn_job *j, int64_t position) {
+    return tk_attn_first_key(&j->a->attr, position) / ATTN_KEYS;
 }
 
-/* Rows start .. stop - 1 of a unit see some of the keys from .. from + count - 1 */
+/* Rows start .. stop - 1 of a unit see some of the keys of a block */
 typedef struct attn_range {
     int64_t start, stop;
 } attn_range;
 
-static attn_range attn_seeing(const attn_job *j, const attn_unit *u, int64_t from, int64_t count) {
-    const int64_t window = j->a->attr.i[0], last = from + count - 1 + window - u->position;
-    const int64_t stop = window > 0 ? TK_MIN(last, u->tokens) : u->tokens;
-    return (attn_range){ TK_MAX(0, from - u->position) * j->shared, stop * j->shared };
+static attn_range attn_seeing(const attn_job *j, const attn_unit *u, int64_t block) {
+    const int64_t from = block * ATTN_KEYS - u->position, window = j->a->attr.i[0];
+    const int64_t stop = window > 0 ? TK_MIN(from + ATTN_KEYS - 1 + window, u->tokens) : u->tokens;
+    return (attn_range){ TK_MAX(0, from) * j->shared, stop * j->shared };
 }
 
-/* The partial result of chunk `chunk` for the rows that see it */
-static void attn_chunk(const attn_job *j, const attn_unit *u, int64_t chunk, attn_work *w,
+/* The partial result of a block for the rows that see it */
+static void attn_block(const attn_job *j, const attn_unit *u, int64_t block, attn_work *w,
                        const attn_part *r) {
     const int64_t least = tk_attn_first_key(&j->a->attr, u->position); /* what the first row sees */
-    const int64_t first = TK_MAX(chunk * ATTN_CHUNK, least / TK_KEY_BLOCK * TK_KEY_BLOCK);
-    const int64_t end = TK_MIN((chunk + 1) * ATTN_CHUNK, u->position + u->tokens);
-    const attn_range all = attn_seeing(j, u, chunk * ATTN_CHUNK, ATTN_CHUNK);
-    for (int64_t i = all.start; i < all.stop; i++) {
-        r->m[i] = -INFINITY;
-        v_store(w->lanes + i * VW, (vf){ 0 });
-        memset(r->o + i * j->padded, 0, (size_t)j->padded * sizeof(float));
-    }
+    const int64_t from = block * ATTN_KEYS, end = TK_MIN(from + ATTN_KEYS, u->position + u->tokens);
+    const attn_range rows = attn_seeing(j, u, block);
+    const kv_span span = { u->head, from, TK_MAX(least - from, 0), end - from, u->tokens * j->shared > NQ };
+    kv_block b;
     for (int64_t i = 0; i < j->shared && j->a->attr.f[2] > 0; i++)
         w->slope[i] = (float)(tk_attn_slope(&j->a->attr, j->a->dim, u->head, i) * 1.4426950408889634);
-    for (int64_t from = first; from < end; from += TK_KEY_BLOCK) {
-        const attn_range rows = attn_seeing(j, u, from, TK_KEY_BLOCK);
-        kv_block b;
-        const kv_span span = { u->head, from, TK_MAX(least - from, 0), TK_MIN(end - from, TK_KEY_BLOCK),
-                               u->tokens * j->shared > NQ };
-        kv_view(&j->kv, &span, w->kt, w->vt, &b);
-        for (int64_t row = rows.start; row < rows.stop; row += NQ)
-            attn_rows(j, u, &b, from, row, (int)TK_MIN(rows.stop - row, NQ), r, w);
-    }
-    for (int64_t i = all.start; i < all.stop; i++) r->l[i] = v_sum(v_load(w->lanes + i * VW));
+    kv_view(&j->kv, &span, w->kt, w->vt, &b);
+    for (int64_t row = rows.start; row < rows.stop; row += NQ)
+        attn_rows(j, u, &b, from, row, (int)TK_MIN(rows.stop - row, NQ), r, w);
 }
 
-/* total += part, that of chunk `chunk`; where it is a row's first, total = part */
-static void attn_merge(const attn_job *j, const attn_unit *u, int64_t chunk, const attn_part *total,
+/* total += part, that of a block; where it is a row's first, total = part */
+static void attn_merge(const attn_job *j, const attn_unit *u, int64_t block, const attn_part *total,
                        const attn_part *part) {
-    const attn_range rows = attn_seeing(j, u, chunk * ATTN_CHUNK, ATTN_CHUNK);
+    const attn_range rows = attn_seeing(j, u, block);
     for (int64_t i = rows.start; i < rows.stop; i++) {
         float *o = total->o + i * j->padded;
         const float *x = part->o + i * j->padded;
-        if (attn_first_chunk(j, u->position + i / j->shared) == chunk) {
+        if (attn_first_block(j, u->position + i / j->shared) == block) {
             total->m[i] = part->m[i], total->l[i] = part->l[i];
             memcpy(o, x, (size_t)j->padded * sizeof *o);
             continue;
@@ -401,15 +375,15 @@ static void attn_finish(const attn_job *j, const attn_unit *u, const attn_part *
 
 /* ---- sharing the work ---- */
 
-static int64_t attn_chunks(const attn_unit *u) { return (u->position + u->tokens - 1) / ATTN_CHUNK + 1; }
+static int64_t attn_blocks(const attn_unit *u) { return (u->position + u->tokens - 1) / ATTN_KEYS + 1; }
 static bool attn_may_split(const attn_unit *u) { return u->tokens <= ATTN_SPLIT_TOKENS; }
 
-/* About the time that the chunks before number `chunks` take: blocks of keys times rows, and something for
- * each block */
-static int64_t attn_cost(const attn_job *j, const attn_unit *u, int64_t chunks) {
-    const int64_t keys = TK_MIN(chunks * ATTN_CHUNK, u->position + u->tokens);
-    const int64_t skipped = tk_attn_first_key(&j->a->attr, u->position) / TK_KEY_BLOCK;
-    return TK_MAX(tk_ceil_div(keys, TK_KEY_BLOCK) - skipped, 0) * (u->tokens * j->shared + 4);
+/* About the time that the blocks before number `blocks` take: groups of 16 keys times rows, and something for
+ * each group */
+static int64_t attn_cost(const attn_job *j, const attn_unit *u, int64_t blocks) {
+    const int64_t keys = TK_MIN(blocks * ATTN_KEYS, u->position + u->tokens);
+    const int64_t skipped = tk_attn_first_key(&j->a->attr, u->position) / KV_GROUP;
+    return TK_MAX(tk_ceil_div(keys, KV_GROUP) - skipped, 0) * (u->tokens * j->shared + 4);
 }
 
 /* Steps to the next unit: heads innermost, then tokens, then sequences. Start with seq = -1. */
@@ -438,49 +412,49 @@ static void attn_run(attn_job *j, const tk_args *a, int64_t thread_floats) {
         j->unit_tokens /= 2;
 
     int64_t all = 0, at = 0;
-    for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) all += attn_cost(j, &u, attn_chunks(&u));
+    for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) all += attn_cost(j, &u, attn_blocks(&u));
 
     bool any_split = false;
-    /* the unit whose first chunks are in w.total and whose others are not ours: our last one; its place in
-     * the list of costs, its first chunk elsewhere */
+    /* the unit whose first blocks are in w.total and whose others are not ours: our last one; its place in
+     * the list of costs, its first block elsewhere */
     attn_unit mine = { .seq = -1 };
     int64_t mine_at = 0, mine_to = 0;
     for (attn_unit u = { .seq = -1 }; attn_next(j, &u);) {
-        const int64_t chunks = attn_chunks(&u), rows = u.tokens * j->shared;
-        const int64_t begin = attn_first_chunk(j, u.position);
+        const int64_t blocks = attn_blocks(&u), rows = u.tokens * j->shared;
+        const int64_t begin = attn_first_block(j, u.position);
         const int64_t slot = attn_part_floats(ATTN_SPLIT_TOKENS * j->shared, j->padded);
-        int64_t from = chunks, to = 0; /* ours */
+        int64_t from = blocks, to = 0; /* ours */
         int64_t first = at * threads / all, last = first;
-        if (attn_may_split(&u) && chunks > begin + 1)
-            last = (at + attn_cost(j, &u, chunks - 1)) * threads / all;
+        if (attn_may_split(&u) && blocks > begin + 1)
+            last = (at + attn_cost(j, &u, blocks - 1)) * threads / all;
         any_split |= first != last;
         if (first <= a->ith && a->ith <= last) {
-            for (int64_t c = begin; c < chunks; c++) {
+            for (int64_t c = begin; c < blocks; c++) {
                 const int64_t owner = first == last ? first : (at + attn_cost(j, &u, c)) * threads / all;
                 if (owner == a->ith) from = TK_MIN(from, c), to = c + 1;
             }
         }
         for (int64_t c = from; c < to; c++) {
             if (c == begin) {
-                attn_chunk(j, &u, c, &w, &w.total);
+                attn_block(j, &u, c, &w, &w.total);
             } else if (from == begin) {
-                attn_chunk(j, &u, c, &w, &w.part);
+                attn_block(j, &u, c, &w, &w.part);
                 attn_merge(j, &u, c, &w.total, &w.part);
             } else {
                 attn_part part = attn_part_at(w.slots + (c - from) * slot, rows);
-                attn_chunk(j, &u, c, &w, &part);
+                attn_block(j, &u, c, &w, &part);
             }
         }
-        if (from == begin && to == chunks) attn_finish(j, &u, &w.total);
-        if (from == begin && to < chunks) mine = u, mine_at = at, mine_to = to;
-        at += attn_cost(j, &u, chunks);
+        if (from == begin && to == blocks) attn_finish(j, &u, &w.total);
+        if (from == begin && to < blocks) mine = u, mine_at = at, mine_to = to;
+        at += attn_cost(j, &u, blocks);
     }
     if (!any_split) return;
     tk_pool_sync(a->pool, a->ith);
     if (mine.seq < 0) return;
-    const int64_t chunks = attn_chunks(&mine), rows = mine.tokens * j->shared;
+    const int64_t blocks = attn_blocks(&mine), rows = mine.tokens * j->shared;
     const int64_t slot = attn_part_floats(ATTN_SPLIT_TOKENS * j->shared, j->padded);
-    for (int64_t c = mine_to, thread = a->ith, n = 0; c < chunks; c++, n++) {
+    for (int64_t c = mine_to, thread = a->ith, n = 0; c < blocks; c++, n++) {
         const int64_t owner = (mine_at + attn_cost(j, &mine, c)) * threads / all;
         if (owner != thread) thread = owner, n = 0;
         attn_work other;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The KV cache: writing a step's keys and values (kvput), and showing a block of 64 keys of one head to
+/* The KV cache: writing a step's keys and values (kvput), and showing a block of keys of one head to
  * attention as float32 in one form, wherever they come from. Included by the tier files.
  *
  * A group is 16 keys of one head: D x 16 numbers for keys ([D][16]) and 16 rows of D for values, so a group
- * has one offset for both. Q8_0, in as many bytes: [D/32]{ 16 scales (float16), 512 int8 }, the integers being
- * [32][16] of keys and [16][32] of values. An integer times its scale is exact in float32, so it makes no difference
- * where they are multiplied. */
+ * has one offset for both. Q8_0, in as many bytes: [D/32]{ 16 scales (float16), 512 int8 }, the integers
+ * being [32][16] of keys and [16][32] of values. An integer times its scale is exact in float32, so it makes
+ * no difference where they are multiplied. */
+
+#include "ops/attn_sizes.h"
 
 enum { KV_GROUP = 16, KV_Q8 = 32, KV_Q8_SCALES = 2 * KV_GROUP, KV_Q8_BYTES = KV_GROUP * (2 + KV_Q8) };
 
@@ -90,17 +92,18 @@ typedef struct kv_source {
     int64_t first; /* packed token of key 0, without pages */
 } kv_source;
 
-/* Up to 64 keys of `type`: groups of [D][16] keys, groups of 16 value rows `stride` apart, or Q8_0's blocks of both.
- * Lanes and rows behind the last key hold anything. Groups that nobody looks at repeat another one. */
+/* Up to ATTN_KEYS keys of `type`: groups of [D][16] keys, groups of 16 value rows `stride` apart, or
+ * Q8_0's blocks of both. Lanes and rows behind the last key hold anything. Groups that nobody looks at repeat
+ * another one. */
 typedef struct kv_block {
-    const void *k[TK_KEY_BLOCK / KV_GROUP], *v[TK_KEY_BLOCK / KV_GROUP];
+    const void *k[ATTN_KEYS / KV_GROUP], *v[ATTN_KEYS / KV_GROUP];
     int64_t stride;
     int type;
 } kv_block;
 
-/* Keys from .. from + count - 1 (from: a multiple of 64, count <= 64) of KV head `head`; nobody looks at the
- * first `skip` of them (multiples of 16 are left out). widen: smaller types as float32, which pays when more
- * than a few queries read them. */
+/* Keys from .. from + count - 1 (from: a multiple of ATTN_KEYS, count up to it) of KV head `head`; nobody
+ * looks at the first `skip` of them (multiples of 16 are left out). widen: smaller types as float32, which
+ * pays when more than a few queries read them. */
 typedef struct kv_span {
     int64_t head, from, skip, count;
     bool widen;
@@ -111,7 +114,8 @@ static void kv_dequantize(const uint8_t *b, int64_t d, bool key, float *x) {
     for (int64_t e = 0; e < d; e += KV_Q8, b += KV_Q8_BYTES) {
         const int8_t *q = (const int8_t *)b + KV_Q8_SCALES;
         float scale[KV_GROUP];
-        for (int j = 0; j < KV_GROUP; j += VW) v_store(scale + j, v_load_f16((const uint16_t *)(const void *)b + j));
+        for (int j = 0; j < KV_GROUP; j += VW)
+            v_store(scale + j, v_load_f16((const uint16_t *)(const void *)b + j));
         if (key)
             for (int i = 0; i < KV_Q8; i++)
                 for (int j = 0; j < KV_GROUP; j += VW)
@@ -138,7 +142,7 @@ static void kv_transpose(const float *src, int64_t stride, int64_t n, int64_t d,
     }
 }
 
-/* kt, vt: 64 d floats each */
+/* kt, vt: ATTN_KEYS d floats each */
 static void kv_view(const kv_source *s, const kv_span *span, float *kt, float *vt, kv_block *b) {
     const bool widen = span->widen;
     const int64_t g = span->head, n = span->count, groups = tk_ceil_div(n, KV_GROUP);
@@ -162,10 +166,11 @@ static void kv_view(const kv_source *s, const kv_span *span, float *kt, float *v
         if (s->type_k == TK_F32 || !widen)
             b->k[i] = k, b->v[i] = v;
         else if (s->type_k == TK_Q8_0)
-            kv_dequantize((const uint8_t *)k, s->d, true, kt_i), kv_dequantize((const uint8_t *)v, s->d, false, vt_i);
+            kv_dequantize((const uint8_t *)k, s->d, true, kt_i),
+                kv_dequantize((const uint8_t *)v, s->d, false, vt_i);
         else
             cast_run(k, s->type_k, kt_i, TK_F32, 0, count), cast_run(v, s->type_k, vt_i, TK_F32, 0, count);
     }
-    for (int64_t i = 0, any = span->skip / KV_GROUP; i < TK_KEY_BLOCK / KV_GROUP; i++)
+    for (int64_t i = 0, any = span->skip / KV_GROUP; i < ATTN_KEYS / KV_GROUP; i++)
         if (i < any || i >= groups) b->k[i] = b->k[any], b->v[i] = b->v[any];
 }

@@ -63,9 +63,9 @@ typedef size_t tk_scratch(const tk_dim dim[26], int nth);
  * Q8_0 holds the same bytes in total (34 for 32 numbers); how they lie is private to those kernels.
  * Slot of a token: page * page_size + offset in the page. Slot < 0 (padding) is not written.
  *
- * Attention (attn for training, attn_paged for serving) visits keys in blocks of TK_KEY_BLOCK counted from
- * key 0 of the sequence, so that both give the same bits for a float32 cache, whatever the page size. */
-#define TK_KEY_BLOCK 64
+ * Attention (attn for training, attn_paged for serving) visits keys in blocks counted from key 0 of the
+ * sequence, so that both give the same bits for a float32 cache, whatever the page size. */
+#define TK_KEY_BLOCK 64 /* on devices; the CPU's is in attn_sizes.h */
 
 /* What attention's attributes (beside its row in ops.def) say about scores, apart from the scale. `slope` is
  * that of ALiBi for query head (g, r) of this rank, 0 without. Keys that position i sees: first_key .. i. */
