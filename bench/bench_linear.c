@@ -101,9 +101,10 @@ int main(int argc, char **argv) {
     memset(weights, 0x38, POOL_BYTES); /* scales of ordinary size in every format */
     double bandwidth;
     if (tk_measure_read(pool, POOL_BYTES, 9, &bandwidth) != TK_OK) return 1;
-    const double int8 = tk_measure_ops(pool, true), f32 = tk_measure_ops(pool, false);
-    printf("limits with %d threads: memory %.1f GB/s, int8 %.0f GOP/s, float32 %.0f GFLOP/s\n", threads,
-           bandwidth / 1e9, int8 / 1e9, f32 / 1e9);
+    const double int8 = tk_measure_ops(pool, TK_UNIT_INT8), f32 = tk_measure_ops(pool, TK_UNIT_F32),
+                 bf16 = tk_measure_ops(pool, TK_UNIT_BF16);
+    printf("limits with %d threads: memory %.1f GB/s, int8 %.0f GOP/s, bfloat16 %.0f, float32 %.0f GFLOP/s\n", threads,
+           bandwidth / 1e9, int8 / 1e9, bf16 / 1e9, f32 / 1e9);
     static const int64_t shapes[][2] = { { 576, 576 },   { 1536, 576 },  { 576, 1536 },
                                          { 2048, 2048 }, { 8192, 2048 }, { 2048, 8192 } };
     static const int64_t tokens[] = { 1, 8, 512 };
@@ -113,7 +114,9 @@ int main(int argc, char **argv) {
         for (size_t s = 0; s < (n ? 1 : TK_COUNT(shapes)); s++)
             for (size_t m = 0; m < (t ? 1 : TK_COUNT(tokens)); m++)
                 bench(&tk_kernels[i], n ? n : shapes[s][0], n ? k : shapes[s][1], t ? t : tokens[m],
-                      bandwidth, tk_kernels[i].act == TK_A8 ? int8 : f32);
+                      bandwidth, tk_kernels[i].act == TK_A8     ? int8
+                      : tk_kernels[i].act == TK_BF16 ? bf16
+                                                     : f32);
     }
     tk_pool_free(pool);
     free(weights);

@@ -72,7 +72,7 @@ static tk_status measure(bench *b, tk_status (*once)(bench *b), int tokens, figu
 
 /* What one token of one sequence must cost: bytes of matrices read in a step, operations in its products. The
  * embedding is looked up, not read, unless it is the head too. */
-static tk_status model_cost(const tk_model *m, double *bytes, double *ops, bool *quantized) {
+static tk_status model_cost(const tk_model *m, double *bytes, double *ops, tk_dtype *type) {
     static const char *const roles[] = { "q", "k", "v", "o", "gate", "up", "down" };
     const char *head = m->config->tied ? "embed" : "head";
     *bytes = *ops = 0;
@@ -85,7 +85,7 @@ static tk_status model_cost(const tk_model *m, double *bytes, double *ops, bool 
             if (!v.data || !tk_format_size(v.dtype, v.rows, v.cols, &size)) continue;
             *bytes += (double)size;
             *ops += 2 * (double)v.rows * (double)v.cols;
-            *quantized = tk_formats[v.dtype].block > 1;
+            *type = v.dtype;
         }
     }
     return TK_OK;
@@ -96,22 +96,24 @@ typedef struct limits {
     double decode, prefill; /* tokens a second that they allow */
 } limits;
 
-static tk_status machine_limits(const bench *b, bool quantized, limits *l) {
+static tk_status machine_limits(const bench *b, tk_dtype type, limits *l) {
     tk_device *d = tk_engine_program(b->m->engine)->device;
     if (d) return d->limits(d, &l->memory, &l->ops);
     tk_pool *pool;
     TK_TRY(tk_pool_new(&pool, tk_engine_info_of(b->m->engine)->threads, true));
     tk_status s = tk_measure_read(pool, 0, 5, &l->memory);
-    l->ops = tk_measure_ops(pool, quantized);
+    l->ops = tk_measure_ops(pool, tk_formats[type].block > 1 ? TK_UNIT_INT8
+                                  : type == TK_BF16           ? TK_UNIT_BF16
+                                                              : TK_UNIT_F32);
     tk_pool_free(pool);
     return s;
 }
 
 static tk_status find_limits(const bench *b, limits *l) {
     double bytes, ops;
-    bool quantized = false;
-    TK_TRY(model_cost(b->m, &bytes, &ops, &quantized));
-    TK_TRY(machine_limits(b, quantized, l));
+    tk_dtype type = TK_F32;
+    TK_TRY(model_cost(b->m, &bytes, &ops, &type));
+    TK_TRY(machine_limits(b, type, l));
     const tk_config *c = b->m->config;
     double row = (double)c->n_kv_head * c->head_dim, heads = (double)c->n_head * c->head_dim;
     /* per layer: keys and values of the mean depth; products with them */

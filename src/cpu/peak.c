@@ -22,6 +22,7 @@
     "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11"
 CHAINS(int8_avx512, "vpdpbusd", "z", 128)
 CHAINS(f32_avx512, "vfmadd231ps", "z", 32)
+CHAINS(bf16_avx512, "vdpbf16ps", "z", 64)
 CHAINS(int8_avx2, "vpmaddubsw", "y", 64)
 CHAINS(f32_avx2, "vfmadd231ps", "y", 16)
 #endif
@@ -52,16 +53,18 @@ static void work(void *arg, int ith, int nth) {
     }
 }
 
-double tk_measure_ops(tk_pool *pool, bool int8) {
+double tk_measure_ops(tk_pool *pool, tk_unit unit) {
     job j = { .run = f32_plain };
 #if defined(__x86_64__)
-    unsigned have = tk_cpu_features();
-    if (have & TK_CPU_AVX512)
-        j.run = int8 ? int8_avx512 : f32_avx512;
+    const unsigned have = tk_cpu_features();
+    if (unit == TK_UNIT_BF16 && have & TK_CPU_BF16)
+        j.run = bf16_avx512;
+    else if (have & TK_CPU_AVX512)
+        j.run = unit == TK_UNIT_INT8 ? int8_avx512 : f32_avx512;
     else if (have & TK_CPU_AVX2)
-        j.run = int8 ? int8_avx2 : f32_avx2;
+        j.run = unit == TK_UNIT_INT8 ? int8_avx2 : f32_avx2;
 #endif
-    (void)int8;
+    (void)unit;
     tk_pool_run(pool, work, &j);
     double sum = 0;
     for (size_t i = 0; i < TK_COUNT(j.best); i++) sum += j.best[i];
