@@ -110,6 +110,13 @@ class Tokamak:
         self.lib.tk_ids_free(C.byref(ids))
         return out
 
+    def count(self, data):
+        """How many ids: encoding without a Python list."""
+        ids = Ids()
+        self.check(self.lib.tk_encode(self.t, data, C.c_size_t(len(data)), PARSE, C.byref(ids)))
+        self.lib.tk_ids_free(C.byref(ids))
+        return ids.n
+
     def text(self, buf):
         out = C.string_at(buf.data, buf.len) if buf.len else b""
         self.lib.tk_buf_free(C.byref(buf))

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Patterns without a hand-written splitter, through Oniguruma, the engine of Hugging Face's library. Two
- * differences are bridged: Debian's Oniguruma speaks Unicode 14 where theirs speaks 16, so every property,
- * \w and \d is rewritten to a property of our own (onig_unicode_define_user_property); and a pattern from a
- * file may backtrack without end, so a search has a retry limit and fails with a message instead. */
-#include <ctype.h>
+/* Patterns without a hand-written splitter, through Oniguruma, the engine of Hugging Face's library, after
+ * regex_sets.c has written the classes out as that library's Unicode has them. A pattern from a file may
+ * backtrack without end, so a search has a retry limit and fails with a message instead. */
 #include <oniguruma.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,8 +12,7 @@
 enum {
     RETRY_LIMIT = 10000000, /* steps of one search: a run of a million spaces takes a few million */
     SECONDS = 20,           /* all searches of one text: the last resort, since searches add up */
-    PATTERN_MAX = 16384,
-    PROPERTIES_MAX = 18 /* Oniguruma has room for 20 */
+    PATTERN_MAX = 16384
 };
 
 struct tk__regex {
@@ -23,13 +20,9 @@ struct tk__regex {
     char *pattern;
 };
 
-/* Oniguruma's own state is global and set up once; the lock also guards the list of our properties, which
- * live until the process ends because compiled patterns of any tokenizer may use them. */
+/* Oniguruma's own state is global, set up once. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool ready;
-static char defined[PROPERTIES_MAX][4];
-static int n_defined;
-static tk_arena ranges;
 
 static double cpu_seconds(void) {
     struct timespec t;
@@ -51,83 +44,6 @@ static tk_status start(void) {
     return TK_OK;
 }
 
-/* Makes \p{tk<name>} known. */
-static tk_status define(const char *name, const char *pattern) {
-    for (int i = 0; i < n_defined; i++)
-        if (!strcmp(defined[i], name)) return TK_OK;
-    bool known;
-    uint32_t *r = n_defined < PROPERTIES_MAX ? tk__category_ranges(&ranges, name, &known) : NULL;
-    if (!r && n_defined < PROPERTIES_MAX && known) return TK_E_NOMEM;
-    char full[16];
-    snprintf(full, sizeof full, "tk%s", name);
-    if (!r || onig_unicode_define_user_property(full, r) != ONIG_NORMAL)
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "the tokenizer's pattern uses \\p{%s}, which this build does not know\n"
-                       "the pattern is %.200s",
-                       name, pattern);
-    snprintf(defined[n_defined++], sizeof *defined, "%s", name);
-    return TK_OK;
-}
-
-/* One escape at p ("\\..."): writes what stands for it, returns what follows. */
-static tk_status rewrite_escape(tk_buf *out, const char **p, const char *pattern) {
-    const char *s = *p;
-    char c = s[1];
-    if (c == 'd' || c == 'D' || c == 'w' || c == 'W') {
-        TK_TRY(define(tolower(c) == 'd' ? "Nd" : "w", pattern));
-        tk_buf_printf(out, "\\%c{tk%s}", islower(c) ? 'p' : 'P', tolower(c) == 'd' ? "Nd" : "w");
-        *p = s + 2;
-        return TK_OK;
-    }
-    if (c == 'b' || c == 'B' || c == 'X' || c == 'R' || c == 'y' || c == 'Y' || c == 'K')
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "the tokenizer's pattern uses \\%c, which this build does not know\n"
-                       "the pattern is %.200s",
-                       c, pattern);
-    if (c == 'p' || c == 'P') {
-        const char *a = s + 2 + (s[2] == '{'), *e = a;
-        bool negated = s[2] == '{' && *a == '^';
-        if (negated) e = ++a;
-        if (s[2] == '{')
-            while (*e && *e != '}') e++;
-        else
-            e += *e != 0;
-        char name[4] = "";
-        if (e - a >= 1 && e - a <= 2)
-            memcpy(name, a, (size_t)(e - a));
-        else
-            return TK_FAIL(TK_E_UNSUPPORTED,
-                           "the tokenizer's pattern uses \\p{%.*s}, which this build does not know\n"
-                           "the pattern is %.200s",
-                           (int)TK_MIN(e - a, 40), a, pattern);
-        if (!isupper((unsigned char)name[0])) /* our own \w goes by the name "w" */
-            return TK_FAIL(TK_E_UNSUPPORTED,
-                           "the tokenizer's pattern uses \\p{%s}, which this build does not know", name);
-        TK_TRY(define(name, pattern));
-        tk_buf_printf(out, "\\%c{tk%s}", (c == 'P') != negated ? 'P' : 'p', name);
-        *p = e + (s[2] == '{' && *e == '}');
-        return TK_OK;
-    }
-    tk_buf_put(out, s, c ? 2 : 1);
-    *p = s + (c ? 2 : 1);
-    return TK_OK;
-}
-
-static tk_status rewrite(tk_buf *out, const char *pattern) {
-    for (const char *p = pattern; *p;) {
-        if (*p == '\\')
-            TK_TRY(rewrite_escape(out, &p, pattern));
-        else if (p[0] == '[' && p[1] == ':')
-            return TK_FAIL(TK_E_UNSUPPORTED,
-                           "the tokenizer's pattern uses [: :] classes, which this build does not know\n"
-                           "the pattern is %.200s",
-                           pattern);
-        else
-            tk_buf_put(out, p++, 1);
-    }
-    return tk_buf_check(out);
-}
-
 static tk_status compile(tk__regex *r, tk_str text, OnigEncoding encoding) {
     OnigErrorInfo info;
     const UChar *from = (const UChar *)(text.s ? text.s : "");
@@ -143,7 +59,7 @@ static tk_status compile(tk__regex *r, tk_str text, OnigEncoding encoding) {
 static tk_status compile_rewritten(tk__regex *r) {
     tk_buf own = { 0 };
     tk_status s = start();
-    if (s == TK_OK) s = rewrite(&own, r->pattern);
+    if (s == TK_OK) s = tk__regex_translate(&own, r->pattern);
     if (s == TK_OK) s = compile(r, (tk_str){ own.data, own.len }, ONIG_ENCODING_UTF8);
     tk_buf_free(&own);
     return s;

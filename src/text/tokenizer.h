@@ -66,9 +66,6 @@ unsigned tk__cp_class(uint32_t c);
 /* As llama.cpp has it: Unicode 15.1, 0 for what is not assigned there, and letters beyond ASCII without case
  * (TK_CP_MODIFIER), since its patterns know the case of A-Z and a-z alone. */
 unsigned tk__cp_class_15(uint32_t c);
-/* Code point ranges {first, last} of a general category ("L", "Lu", "N", ...) as Oniguruma wants them:
- * r[0] = count. Arena-owned; NULL with *known false for an unknown name. */
-uint32_t *tk__category_ranges(tk_arena *a, const char *name, bool *known);
 
 /* unicode_hf.c: what Hugging Face's library knows of a code point besides */
 enum {
@@ -269,6 +266,8 @@ typedef struct tk__search { /* what searches of one text share; zero-initialized
     bool found;
 } tk__search;
 tk_status tk__regex_new(tk__regex **out, const char *pattern);
+/* regex_sets.c: appends a pattern that means in this Oniguruma what `pattern` means in Hugging Face's. */
+tk_status tk__regex_translate(tk_buf *out, const char *pattern);
 /* A pattern of our own, compiled as it stands: over single bytes without classes beyond ASCII, or over UTF-8. */
 tk_status tk__regex_new_plain(tk__regex **out, const char *pattern, bool bytes);
 /* Next match at or after `from`, into *z. */

@@ -185,36 +185,3 @@ unsigned tk__cp_class_15(uint32_t c) {
     if (r & (TK_CP_UPPER | TK_CP_LOWER)) r = (r & ~(unsigned)(TK_CP_UPPER | TK_CP_LOWER)) | TK_CP_MODIFIER;
     return r;
 }
-
-/* Oniguruma's \w: the regex crate's, and the superscripts and fractions below 0x100, without the joiners */
-static bool is_word(uint32_t c) {
-    if (c == 0x200C || c == 0x200D) return false;
-    if (c < 0x100 && category(c) == GC_No) return true;
-    return tk__cp_class(c) & TK_CP_W;
-}
-
-static bool in_category(uint32_t c, const char *name) {
-    if (!strcmp(name, "w")) return is_word(c);
-    const char *g = gc_names[category(c)];
-    if (!strcmp(name, "LC")) return g[0] == 'L' && (g[1] == 'u' || g[1] == 'l' || g[1] == 't');
-    return g[0] == name[0] && (!name[1] || g[1] == name[1]);
-}
-
-uint32_t *tk__category_ranges(tk_arena *a, const char *name, bool *known) {
-    uint32_t count = 0;
-    for (uint32_t c = 0, was = 0; c < 0x110000; c++) {
-        bool in = in_category(c, name);
-        if (in && !was) count++;
-        was = in;
-    }
-    *known = count > 0;
-    uint32_t *r = count ? tk_arena_array(a, 2 * (size_t)count + 1, sizeof *r) : NULL;
-    if (!r) return NULL;
-    for (uint32_t c = 0, was = 0; c < 0x110000; c++) {
-        bool in = in_category(c, name);
-        if (in && !was) r[++r[0] * 2 - 1] = c;
-        if (in) r[r[0] * 2] = c;
-        was = in;
-    }
-    return r;
-}
