@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Large tokenizer.json files: their tables are read apart from the document, as strictly as the rest, and kept
- * compiled in a cache that no damage to its files can turn into anything but a slower start. */
+/* Large tokenizer.json files: their tables are read apart from the document, as strictly as the rest, and
+ * kept compiled in a cache that no damage to its files can turn into anything but a slower start. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,11 +19,13 @@ static void ok(tk_status s) {
     assert_int_equal(s, TK_OK);
 }
 
-/* ---- the reader ----------------------------------------------------------------------------------------- */
+/* ---- the reader -----------------------------------------------------------------------------------------
+ */
 
 static tk_status open_text(tk_tokenizer **t, const char *vocab, const char *merges) {
     tk_buf b = { 0 };
-    tk_buf_printf(&b, "{\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",\"vocab\":%s,\"merges\":%s}}", vocab, merges);
+    tk_buf_printf(&b, "{\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",\"vocab\":%s,\"merges\":%s}}", vocab,
+                  merges);
     tk_status s = tk_tokenizer_from_json(t, (tk_str){ b.data, b.len }, NULL);
     tk_buf_free(&b);
     return s;
@@ -54,17 +56,58 @@ static void odd_spellings_are_read(void **state) {
 static void damaged_tables_are_refused(void **state) {
     (void)state;
     static const char *const vocabs[] = {
-        "{\"a\":0,\"a\":1}", "{\"a\":0,\"\\u0061\":1}", "{\"a\":0,}",     "{,}",           "{\"a\"}",
-        "{\"a\":}",          "{\"a\":01}",              "{\"a\":1.}",     "{\"a\":1e}",    "{\"a\":-1}",
-        "{\"a\":1.5}",       "{\"a\":1e400}",           "{\"a\":true}",   "{\"a\":\"0\"}", "{\"a\":[0]}",
-        "{a:0}",             "{\"a\":0 \"b\":1}",       "{\"\\x\":0}",    "{\"\\u00g0\":0}", "{\"\\ud800\":0}",
-        "{\"\\ud800\\u0061\":0}", "{\"\\udc00\":0}",    "{\"a\nb\":0}",   "{\"\xff\":0}",  "{\"a\":4194304}",
-        "{\"a\":0}}",        "{\"a\":0]",               "{\"a\":99999999999999999999}", "{\"a\":+1}", "{\"a\":.5}",
+        "{\"a\":0,\"a\":1}",
+        "{\"a\":0,\"\\u0061\":1}",
+        "{\"a\":0,}",
+        "{,}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":01}",
+        "{\"a\":1.}",
+        "{\"a\":1e}",
+        "{\"a\":-1}",
+        "{\"a\":1.5}",
+        "{\"a\":1e400}",
+        "{\"a\":true}",
+        "{\"a\":\"0\"}",
+        "{\"a\":[0]}",
+        "{a:0}",
+        "{\"a\":0 \"b\":1}",
+        "{\"\\x\":0}",
+        "{\"\\u00g0\":0}",
+        "{\"\\ud800\":0}",
+        "{\"\\ud800\\u0061\":0}",
+        "{\"\\udc00\":0}",
+        "{\"a\nb\":0}",
+        "{\"\xff\":0}",
+        "{\"a\":4194304}",
+        "{\"a\":0}}",
+        "{\"a\":0]",
+        "{\"a\":99999999999999999999}",
+        "{\"a\":+1}",
+        "{\"a\":.5}",
     };
     static const char *const merges[] = {
-        "[\"a b\",]", "[,]", "[\"a b\" \"a b\"]", "[\"ab\"]",   "[\"a  b\"]",      "[\"a b c\"]",     "[\"\"]",
-        "[[\"a\"]]",  "[[\"a\",\"b\",\"a\"]]",    "[[\"a\" \"b\"]]", "[[\"a\",1]]", "[{\"a\":\"b\"}]", "[1]",
-        "[null]",     "[\"a b\"]]", "[\"a c\"]",  "[\"c a\"]",  "[\"b a\"]",       "[\"a b\"}",       "[[\"a\",\"b\"]",
+        "[\"a b\",]",
+        "[,]",
+        "[\"a b\" \"a b\"]",
+        "[\"ab\"]",
+        "[\"a  b\"]",
+        "[\"a b c\"]",
+        "[\"\"]",
+        "[[\"a\"]]",
+        "[[\"a\",\"b\",\"a\"]]",
+        "[[\"a\" \"b\"]]",
+        "[[\"a\",1]]",
+        "[{\"a\":\"b\"}]",
+        "[1]",
+        "[null]",
+        "[\"a b\"]]",
+        "[\"a c\"]",
+        "[\"c a\"]",
+        "[\"b a\"]",
+        "[\"a b\"}",
+        "[[\"a\",\"b\"]",
     };
     tk_tokenizer *t;
     for (size_t i = 0; i < TK_COUNT(vocabs); i++) {
@@ -72,7 +115,8 @@ static void damaged_tables_are_refused(void **state) {
         assert_int_equal(open_text(&t, vocabs[i], "[]"), TK_E_FORMAT);
     }
     for (size_t i = 0; i < TK_COUNT(merges); i++) {
-        if (open_text(&t, "{\"a\":0,\"b\":1,\"ab\":2}", merges[i]) == TK_OK) fail_msg("%s was read", merges[i]);
+        if (open_text(&t, "{\"a\":0,\"b\":1,\"ab\":2}", merges[i]) == TK_OK)
+            fail_msg("%s was read", merges[i]);
         assert_int_equal(open_text(&t, "{\"a\":0,\"b\":1,\"ab\":2}", merges[i]), TK_E_FORMAT);
     }
     /* a second table of the same name, in either place */
@@ -80,7 +124,8 @@ static void damaged_tables_are_refused(void **state) {
     for (size_t i = 0; i < TK_COUNT(twice); i++) assert_int_equal(open_text(&t, twice[i], "[]"), TK_E_FORMAT);
 }
 
-/* ---- the cache ------------------------------------------------------------------------------------------ */
+/* ---- the cache ------------------------------------------------------------------------------------------
+ */
 
 enum { LETTERS = 26, WORDS = 26 * 26 * 26 };
 
@@ -93,14 +138,16 @@ static void make_big(tk_buf *b, const char *comment) {
     for (int i = 0; i < LETTERS; i++)
         for (int k = 0; k < LETTERS; k++) {
             tk_buf_printf(b, ",\"%c%c\":%d", 'a' + i, 'a' + k, id++);
-            tk_buf_printf(&merges, "%s[\"%c\",                \"%c\"]", merges.len ? "," : "", 'a' + i, 'a' + k);
+            tk_buf_printf(&merges, "%s[\"%c\",                \"%c\"]", merges.len ? "," : "", 'a' + i,
+                          'a' + k);
         }
     for (int i = 0; i < WORDS; i++) {
         int x = i / (LETTERS * LETTERS), y = i / LETTERS % LETTERS, z = i % LETTERS;
         tk_buf_printf(b, ",\"%c%c%c\":          %d", 'a' + x, 'a' + y, 'a' + z, id++);
         tk_buf_printf(&merges, ",[\"%c%c\",\"%c\"]                            ", 'a' + x, 'a' + y, 'a' + z);
     }
-    tk_buf_printf(b, "},\"merges\":[%s]},\"added_tokens\":[{\"id\":%d,\"content\":\"<end>\",\"special\":true}]}",
+    tk_buf_printf(b,
+                  "},\"merges\":[%s]},\"added_tokens\":[{\"id\":%d,\"content\":\"<end>\",\"special\":true}]}",
                   merges.data, id);
     tk_buf_free(&merges);
     assert_true(b->len > TK_BIG);
@@ -212,7 +259,8 @@ static void signed_damage_is_seen(void **state) {
         tk_buf bad = { 0 };
         tk_buf_put(&bad, good.data, good.len);
         for (int k = 0; k < 3; k++) {
-            size_t at = (i % 2 ? (size_t)rand_r(&seed) % bad.len : 48 + (size_t)rand_r(&seed) % 104) & ~(size_t)3;
+            size_t at =
+                (i % 2 ? (size_t)rand_r(&seed) % bad.len : 48 + (size_t)rand_r(&seed) % 104) & ~(size_t)3;
             memcpy(bad.data + TK_MIN(at, bad.len - 4), &numbers[rand_r(&seed) % TK_COUNT(numbers)], 4);
         }
         sign(&bad);

@@ -83,9 +83,12 @@ static void set_keys(tk_vocab *v, json_t *keys) {
     const struct {
         const char *name;
         int8_t *flag;
-    } flags[] = { { "add_bos_token", &v->add_bos },           { "add_eos_token", &v->add_eos },
-                  { "add_space_prefix", &v->add_space_prefix }, { "remove_extra_whitespaces", &v->merge_spaces },
-                  { "normalizer.lowercase", &v->lowercase },  { "normalizer.strip_accents", &v->strip_accents } };
+    } flags[] = { { "add_bos_token", &v->add_bos },
+                  { "add_eos_token", &v->add_eos },
+                  { "add_space_prefix", &v->add_space_prefix },
+                  { "remove_extra_whitespaces", &v->merge_spaces },
+                  { "normalizer.lowercase", &v->lowercase },
+                  { "normalizer.strip_accents", &v->strip_accents } };
     const char *key;
     json_t *e;
     json_object_foreach(keys, key, e) {
@@ -95,7 +98,8 @@ static void set_keys(tk_vocab *v, json_t *keys) {
     }
 }
 
-static int check_ids(const tk_tokenizer *t, const json_t *text, unsigned flags, const json_t *want, const char *name) {
+static int check_ids(const tk_tokenizer *t, const json_t *text, unsigned flags, const json_t *want,
+                     const char *name) {
     tk_ids ids = { 0 };
     ok(tk_encode(t, json_string_value(text), json_string_length(text), flags, &ids));
     size_t n = json_array_size(want), i = 0;
@@ -114,7 +118,8 @@ static int check_row(const tk_tokenizer *t, const json_t *cases, const json_t *r
     size_t lines = (size_t)json_integer_value(json_object_get(cases, "lines")), ended = 0;
     int bad = 0;
     for (size_t i = 0; i < json_array_size(texts); i++)
-        bad += check_ids(t, json_array_get(texts, i), 0, json_array_get(json_object_get(row, "plain"), i), name);
+        bad +=
+            check_ids(t, json_array_get(texts, i), 0, json_array_get(json_object_get(row, "plain"), i), name);
     for (size_t i = lines; i < json_array_size(texts); i++)
         bad += check_ids(t, json_array_get(texts, i), TK_ENCODE_ADD_SPECIAL | TK_ENCODE_PARSE_SPECIAL,
                          json_array_get(json_object_get(row, "parsed"), i - lines), name);
@@ -140,7 +145,8 @@ static void llama_cpp_cases(void **state) {
             tk_tokenizer *t;
             a.v.pre = json_string_value(json_array_get(pres, i));
             ok(tk_tokenizer_from_vocab(&t, &a.v));
-            bad += check_row(t, cases, row, a.v.pre ? a.v.pre : json_string_value(json_object_get(row, "name")));
+            bad +=
+                check_row(t, cases, row, a.v.pre ? a.v.pre : json_string_value(json_object_get(row, "name")));
             tk_tokenizer_free(t);
             names++;
         }

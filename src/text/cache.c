@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compiled tokenizers: what took the time in reading a large tokenizer.json, kept as a file that is mapped and
- * used where it lies. It holds the maps of pieces and merges and the rest of the document; everything else is
- * read from that rest as always, so a cache knows nothing of stages. A file is named by the hash of the
- * tokenizer.json's bytes, is written aside and renamed, and is believed only if its checksum is right and every
- * index in it is within bounds; otherwise it counts as missing. Nothing here fails: without a cache, or a
- * folder that can be written, loading only takes longer. */
+/* Compiled tokenizers: what took the time in reading a large tokenizer.json, kept as a file that is mapped
+ * and used where it lies. It holds the maps of pieces and merges and the rest of the document; everything
+ * else is read from that rest as always, so a cache knows nothing of stages. A file is named by the hash of
+ * the tokenizer.json's bytes, is written aside and renamed, and is believed only if its checksum is right and
+ * every index in it is within bounds; otherwise it counts as missing. Nothing here fails: without a cache, or
+ * a folder that can be written, loading only takes longer. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -54,13 +54,14 @@ tk_str tk__image_rest(const tk__image *m) {
     return (tk_str){ (const char *)m->data + h->rest.at, (size_t)h->rest.n };
 }
 
-/* ---- names ---------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------------------
+ */
 
 char *tk__cache_folder(void) {
     const char *own = getenv("TOKAMAK_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char *path = NULL;
-    int n = own && *own ? asprintf(&path, "%s/tokenizers", own)
-            : xdg && *xdg ? asprintf(&path, "%s/tokamak/tokenizers", xdg)
+    int n = own && *own     ? asprintf(&path, "%s/tokenizers", own)
+            : xdg && *xdg   ? asprintf(&path, "%s/tokamak/tokenizers", xdg)
             : home && *home ? asprintf(&path, "%s/.cache/tokamak/tokenizers", home)
                             : -1;
     return n < 0 ? NULL : path;
@@ -86,10 +87,12 @@ static uint64_t checksum(const void *data, size_t size) {
     return XXH3_64bits_withSeed((const char *)data + sizeof h, size - sizeof h, XXH3_64bits(&h, sizeof h));
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------------------
+ */
 
 static bool fits(const head *h, span s, size_t each) {
-    return s.at >= sizeof *h && s.at % ALIGN == 0 && s.at <= h->size && s.n <= h->size - s.at && s.n % each == 0;
+    return s.at >= sizeof *h && s.at % ALIGN == 0 && s.at <= h->size && s.n <= h->size - s.at &&
+           s.n % each == 0;
 }
 
 static bool power_of_two(uint64_t n) { return n && !(n & (n - 1)); }
@@ -109,11 +112,13 @@ static bool check_body(const uint8_t *data) {
     const char *text = (const char *)data + h->text.at;
     const int32_t *slot = (const void *)(data + h->slots.at);
     const tk__merge *m = (const void *)(data + h->merges.at);
-    size_t n = h->entries.n / sizeof *e, n_slot = h->slots.n / sizeof *slot, n_merge = h->merges.n / sizeof *m;
+    size_t n = h->entries.n / sizeof *e, n_slot = h->slots.n / sizeof *slot,
+           n_merge = h->merges.n / sizeof *m;
     size_t used = 0, merged = 0;
     int32_t size = 0;
     for (size_t i = 0; i < n; i++) {
-        if (e[i].at > h->text.n || e[i].n > h->text.n - e[i].at || e[i].id < 0 || e[i].id >= TK_ID_MAX) return false;
+        if (e[i].at > h->text.n || e[i].n > h->text.n - e[i].at || e[i].id < 0 || e[i].id >= TK_ID_MAX)
+            return false;
         if (!tk__utf8_valid(text + e[i].at, e[i].n)) return false;
         size = TK_MAX(size, e[i].id + 1);
     }
@@ -125,7 +130,8 @@ static bool check_body(const uint8_t *data) {
     for (size_t i = 0; i < n_merge; i++) {
         bool some = m[i].left >= 0;
         merged += some;
-        fine &= !some || (m[i].left < size && m[i].right >= 0 && m[i].right < size && m[i].id >= 0 && m[i].id < size);
+        fine &= !some ||
+                (m[i].left < size && m[i].right >= 0 && m[i].right < size && m[i].id >= 0 && m[i].id < size);
     }
     return fine && used == n && n <= n_slot / 2 && merged == h->n_merges && merged < n_merge;
 }
@@ -143,8 +149,8 @@ tk__image *tk__image_open(const char *path, const uint8_t *key) {
     close(fd);
     tk__image *m = p != MAP_FAILED ? malloc(sizeof *m) : NULL;
     const head *h = p;
-    if (!m || !check_head(h, size) || (key && memcmp(h->key, key, 16)) ||
-        h->checksum != checksum(p, size) || !check_body(p)) {
+    if (!m || !check_head(h, size) || (key && memcmp(h->key, key, 16)) || h->checksum != checksum(p, size) ||
+        !check_body(p)) {
         if (p != MAP_FAILED) munmap(p, size);
         free(m);
         return NULL;
@@ -191,7 +197,8 @@ void tk__cache_find(tk__big *b, tk_str text) {
     free(folder);
 }
 
-/* ---- writing -------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------------------
+ */
 
 static span put_part(tk_buf *b, const void *data, size_t n) {
     static const char zeros[ALIGN];
@@ -243,9 +250,11 @@ static bool write_aside(const char *path, const tk_buf *b) {
 void tk__cache_write(const tk_tokenizer *t, const tk__big *big) {
     char *folder = tk__cache_folder(), suffix[32];
     snprintf(suffix, sizeof suffix, ".%ld.new", (long)getpid());
-    char *path = folder ? file_of(folder, big->key, "") : NULL, *aside = path ? file_of(folder, big->key, suffix) : NULL;
+    char *path = folder ? file_of(folder, big->key, "") : NULL,
+         *aside = path ? file_of(folder, big->key, suffix) : NULL;
     tk_buf b = { 0 };
-    if (aside && tk_mkdirs(folder) == TK_OK && build(&b, t, big) && !(write_aside(aside, &b) && !rename(aside, path)))
+    if (aside && tk_mkdirs(folder) == TK_OK && build(&b, t, big) &&
+        !(write_aside(aside, &b) && !rename(aside, path)))
         unlink(aside);
     tk_buf_free(&b);
     free(aside);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two large tables of a BPE model's tokenizer.json, "vocab" and "merges": nearly all of a file of 17 MB, and
- * a tree of JSON values for them takes longer to build than the tokenizer. So they are cut out of the text,
- * which leaves a small document for jansson, and read straight into the maps, as strictly as jansson would. */
+/* The two large tables of a BPE model's tokenizer.json, "vocab" and "merges": nearly all of a file of 17 MB,
+ * and a tree of JSON values for them takes longer to build than the tokenizer. So they are cut out of the
+ * text, which leaves a small document for jansson, and read straight into the maps, as strictly as jansson
+ * would. */
 #include <stdlib.h>
 
 #include "text/tokenizer.h"
@@ -13,8 +14,8 @@ typedef struct reader {
 } reader;
 
 static tk_status invalid(const reader *r, const char *why) {
-    return TK_FAIL(TK_E_FORMAT, "tokenizer.json is not valid JSON\n%s, in its model's %s, at byte %zu of it", why,
-                   r->what, (size_t)(r->at - r->start));
+    return TK_FAIL(TK_E_FORMAT, "tokenizer.json is not valid JSON\n%s, in its model's %s, at byte %zu of it",
+                   why, r->what, (size_t)(r->at - r->start));
 }
 
 static void skip_space(reader *r) {
@@ -35,7 +36,9 @@ static bool read_hex(reader *r, uint32_t *out) {
     *out = 0;
     for (int i = 0; i < 4; i++) {
         char c = *r->at++;
-        int d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int d = c >= '0' && c <= '9'                 ? c - '0'
+                : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                     : -1;
         if (d < 0) return false;
         *out = *out << 4 | (uint32_t)d;
     }
@@ -69,7 +72,7 @@ static tk_status read_string(reader *r, tk_buf *b, tk_str *out) {
     if (r->at == r->end || *r->at != '"') return invalid(r, "a string should stand");
     const char *from = ++r->at;
     b->len = 0;
-    for (bool escaped = false;; ) {
+    for (bool escaped = false;;) {
         const char *run = r->at;
         while (r->at < r->end && *r->at != '"' && *r->at != '\\' && (uint8_t)*r->at >= 0x20) r->at++;
         if (r->at == r->end || (uint8_t)*r->at < 0x20) return invalid(r, "a string does not end");
@@ -130,7 +133,8 @@ static tk_status read_vocab(tk_tokenizer *t, reader *r) {
         size_t before = t->ids.n;
         TK_TRY(tk__tokenizer_put(t, key, id));
         if (t->ids.n == before)
-            return TK_FAIL(TK_E_FORMAT, "tokenizer.json is not valid JSON\nits model's vocab has \"%.*s\" twice",
+            return TK_FAIL(TK_E_FORMAT,
+                           "tokenizer.json is not valid JSON\nits model's vocab has \"%.*s\" twice",
                            (int)TK_MIN(key.n, (size_t)60), key.s);
     } while (take(r, ','));
     return take(r, '}') && r->at == r->end ? TK_OK : invalid(r, "a comma or the end is missing");
@@ -185,7 +189,8 @@ tk_status tk__big_read(tk_tokenizer *t, const tk__big *b) {
     return read_span(t, b->merges, "merges", read_merges);
 }
 
-/* ---- finding them --------------------------------------------------------------------------------------- */
+/* ---- finding them ---------------------------------------------------------------------------------------
+ */
 
 /* These only find where values end. What they are fooled by is refused when the parts are read. */
 static const char *string_end(const char *p, const char *end) {
@@ -234,7 +239,9 @@ static tk_str next_value(const char **p, const char *end) {
     return stop ? (tk_str){ from, (size_t)(stop - from) } : (tk_str){ NULL, 0 };
 }
 
-static bool named(tk_str key, const char *name) { return key.n == strlen(name) && !memcmp(key.s, name, key.n); }
+static bool named(tk_str key, const char *name) {
+    return key.n == strlen(name) && !memcmp(key.s, name, key.n);
+}
 static bool starts(tk_str s, char c) { return s.n && *s.s == c; }
 
 /* The members of "model" that matter, the first of each name: jansson refuses a second one. */

@@ -52,7 +52,8 @@ static tk_status cut_one(tk__work *w, const char *s, size_t which, int from, siz
             size_t at = (size_t)(hit - s), end = at;
             if (attr & TK_ATTR_LSTRIP)
                 while (end > f.from && blank(s[end - 1])) end--;
-            if (end > f.from) TK_TRY(put_fragment(w, 1 - from, out, (struct tk__fragment){ f.from, end, -1 }));
+            if (end > f.from)
+                TK_TRY(put_fragment(w, 1 - from, out, (struct tk__fragment){ f.from, end, -1 }));
             TK_TRY(put_fragment(w, 1 - from, out, (struct tk__fragment){ at, at + text.n, id }));
             f.from = at + text.n;
             if (attr & TK_ATTR_RSTRIP)
@@ -87,7 +88,8 @@ static tk_status partition(tk__work *w, const char *s, size_t n, int *which, siz
     return TK_OK;
 }
 
-/* ---- merges --------------------------------------------------------------------------------------------- */
+/* ---- merges ---------------------------------------------------------------------------------------------
+ */
 
 static void escape_spaces(tk_buf *b, const char *s, size_t n) {
     for (size_t i = 0, run; i < n; i += run) {

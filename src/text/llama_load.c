@@ -10,19 +10,23 @@
 
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
 
-static tk_status damaged(const char *why) { return TK_FAIL(TK_E_FORMAT, "the vocabulary is damaged\n%s", why); }
+static tk_status damaged(const char *why) {
+    return TK_FAIL(TK_E_FORMAT, "the vocabulary is damaged\n%s", why);
+}
 static tk_status out_of_memory(size_t n) {
     return TK_FAIL(TK_E_NOMEM, "out of memory\na vocabulary of %zu tokens did not fit", n);
 }
 
-/* ---- tokens --------------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------------------
+ */
 
 static int type_of(const tk_vocab *v, size_t i) { return v->types ? v->types[i] : TYPE_NORMAL; }
 
 static tk_status put_tokens(tk_tokenizer *t, const tk_vocab *v) {
     for (size_t i = 0; i < v->n_tokens; i++) {
         char name[32];
-        tk_str piece = { v->tokens[i].s, strnlen(v->tokens[i].s, v->tokens[i].n) }; /* they are C strings there */
+        tk_str piece = { v->tokens[i].s,
+                         strnlen(v->tokens[i].s, v->tokens[i].n) }; /* they are C strings there */
         if (!piece.n) piece = (tk_str){ name, (size_t)snprintf(name, sizeof name, "[EMPTY_%zu]", i) };
         if (!tk__utf8_valid(piece.s, piece.n))
             return TK_FAIL(TK_E_FORMAT, "the vocabulary is damaged\ntoken %zu is not valid UTF-8", i);
@@ -66,12 +70,14 @@ static tk_status put_merge(tk_tokenizer *t, tk_str m, size_t rank) {
     if (s == TK_OK) s = symbol_id(t, right, &b);
     if (s == TK_OK) s = symbol_id(t, (tk_str){ joint, left.n + right.n }, &id);
     if (s == TK_OK && !tk__merges_get(&t->merges, a, b)) /* the first of equals counts */
-        s = tk__merges_put(&t->merges, (tk__merge){ .left = a, .right = b, .rank = (uint32_t)rank, .id = id });
+        s = tk__merges_put(&t->merges,
+                           (tk__merge){ .left = a, .right = b, .rank = (uint32_t)rank, .id = id });
     if (joint != small) free(joint);
     return s;
 }
 
-/* ---- the kinds ------------------------------------------------------------------------------------------ */
+/* ---- the kinds ------------------------------------------------------------------------------------------
+ */
 
 /* What of a kind's nature the file may change */
 typedef struct traits {
@@ -146,8 +152,8 @@ static tk_status fill_spm(tk_tokenizer *t, const tk_vocab *v, traits *z) {
 
 static tk_status add_to_trie(tk__trie **trie, tk_str piece, int32_t id) {
     if (piece.n > TK_PIECE_MAX)
-        return TK_FAIL(TK_E_LIMIT, "the vocabulary has a token of %zu bytes\nthe limit of its kind is %d", piece.n,
-                       TK_PIECE_MAX);
+        return TK_FAIL(TK_E_LIMIT, "the vocabulary has a token of %zu bytes\nthe limit of its kind is %d",
+                       piece.n, TK_PIECE_MAX);
     if (!*trie) TK_TRY(tk__trie_new(trie));
     return tk__trie_add(*trie, piece.s, piece.n, id);
 }
@@ -221,7 +227,8 @@ static tk_status fill_rwkv(tk_tokenizer *t, const tk_vocab *v, traits *z) {
     tk_status s = TK_OK;
     t->llama->text = tk__llama_text_rwkv;
     t->raw_added = true;
-    for (size_t i = v->n_tokens; i-- > 0 && s == TK_OK;) { /* the last of equals counts, and the trie keeps the first */
+    for (size_t i = v->n_tokens;
+         i-- > 0 && s == TK_OK;) { /* the last of equals counts, and the trie keeps the first */
         unescape(&raw, t->piece[i]);
         letters.len = 0;
         for (size_t k = 0; k < raw.len; k++) {
@@ -230,8 +237,10 @@ static tk_status fill_rwkv(tk_tokenizer *t, const tk_vocab *v, traits *z) {
         }
         s = tk_buf_check(&raw);
         if (s == TK_OK) s = tk_buf_check(&letters);
-        if (s == TK_OK && raw.len) s = add_to_trie(&t->llama->trie, (tk_str){ raw.data, raw.len }, (int32_t)i);
-        if (s == TK_OK && !t->llama->attr[i]) t->piece[i] = tk__keep(t, letters.data ? letters.data : "", letters.len);
+        if (s == TK_OK && raw.len)
+            s = add_to_trie(&t->llama->trie, (tk_str){ raw.data, raw.len }, (int32_t)i);
+        if (s == TK_OK && !t->llama->attr[i])
+            t->piece[i] = tk__keep(t, letters.data ? letters.data : "", letters.len);
         if (s == TK_OK && !t->piece[i].s) s = TK_E_NOMEM;
     }
     tk_buf_free(&raw);
@@ -249,12 +258,17 @@ static const struct {
     const char *model, *name;
     tk_status (*fill)(tk_tokenizer *t, const tk_vocab *v, traits *z);
 } kinds[] = {
-    { "gpt2", "BPE", fill_bpe },     { "llama", "SPM", fill_spm },   { "bert", "WPM", fill_wpm },
-    { "t5", "UGM", fill_ugm },       { "rwkv", "RWKV", fill_rwkv },  { "gemma4", "BPE", fill_gemma4 },
+    { "gpt2", "BPE", fill_bpe },
+    { "llama", "SPM", fill_spm },
+    { "bert", "WPM", fill_wpm },
+    { "t5", "UGM", fill_ugm },
+    { "rwkv", "RWKV", fill_rwkv },
+    { "gemma4", "BPE", fill_gemma4 },
     { "whitespace", "BPE", fill_whitespace },
 };
 
-/* ---- what names imply ----------------------------------------------------------------------------------- */
+/* ---- what names imply -----------------------------------------------------------------------------------
+ */
 
 enum { EOT = 1, EOM = 2, PRE = 4, SUF = 8, MID = 16, PAD = 32, REP = 64, SEP = 128, EOG = 256, SHOWN = 512 };
 static const struct {
@@ -270,7 +284,9 @@ static const struct {
     { "<EOT>", EOT | EOG },
     { "_<EOT>", EOT | EOG },
     { "[EOT]", EOT | EOG },
-    { "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", EOT | EOG },
+    { "<\xEF\xBD\x9C"
+      "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+      EOT | EOG },
     { "<end_of_utterance>", EOT | EOG },
     { "<|eom_id|>", EOM | EOG },
     { "<|return|>", EOG },
@@ -286,7 +302,10 @@ static const struct {
     { "<|fim_prefix|>", PRE },
     { "<fim-prefix>", PRE },
     { "<fim_prefix>", PRE },
-    { "<\xEF\xBD\x9C" "fim\xE2\x96\x81" "begin\xEF\xBD\x9C>", PRE },
+    { "<\xEF\xBD\x9C"
+      "fim\xE2\x96\x81"
+      "begin\xEF\xBD\x9C>",
+      PRE },
     { "<PRE>", PRE },
     { "\xE2\x96\x81<PRE>", PRE },
     { "<|code_prefix|>", PRE },
@@ -294,7 +313,9 @@ static const struct {
     { "<|fim_suffix|>", SUF },
     { "<fim-suffix>", SUF },
     { "<fim_suffix>", SUF },
-    { "<\xEF\xBD\x9C" "fim\xE2\x96\x81hole\xEF\xBD\x9C>", SUF },
+    { "<\xEF\xBD\x9C"
+      "fim\xE2\x96\x81hole\xEF\xBD\x9C>",
+      SUF },
     { "<SUF>", SUF },
     { "\xE2\x96\x81<SUF>", SUF },
     { "<|code_suffix|>", SUF },
@@ -302,7 +323,10 @@ static const struct {
     { "<|fim_middle|>", MID },
     { "<fim-middle>", MID },
     { "<fim_middle>", MID },
-    { "<\xEF\xBD\x9C" "fim\xE2\x96\x81" "end\xEF\xBD\x9C>", MID },
+    { "<\xEF\xBD\x9C"
+      "fim\xE2\x96\x81"
+      "end\xEF\xBD\x9C>",
+      MID },
     { "<MID>", MID },
     { "\xE2\x96\x81<MID>", MID },
     { "<|code_middle|>", MID },
@@ -324,7 +348,9 @@ static const struct {
     { "<|constrain|>", SHOWN },
 };
 
-static int32_t find(const tk_tokenizer *t, const char *name) { return tk__pieces_get(&t->ids, name, strlen(name)); }
+static int32_t find(const tk_tokenizer *t, const char *name) {
+    return tk__pieces_get(&t->ids, name, strlen(name));
+}
 
 static int32_t checked(const tk_vocab *v, int32_t id, int32_t otherwise) {
     if (id >= 0 && (size_t)id < v->n_tokens) return id;
@@ -387,17 +413,18 @@ static void set_strips(tk_tokenizer *t, const tk_vocab *v) {
         strstr(arch, "nomic-bert-moe") || strstr(arch, "jina-bert-v3"))
         mask = "<mask>";
     else if (contains(v->name, "phi-3") || contains(v->name, "phi3")) {
-        static const char *const not[] = { "<unk>", "<s>", "<|endoftext|>" };
+        static const char *const not [] = { "<unk>", "<s>", "<|endoftext|>" };
         for (int32_t i = 0; i < t->size; i++)
             if (attr[i]) attr[i] |= TK_ATTR_RSTRIP;
-        for (size_t i = 0; i < TK_COUNT(not); i++)
-            if (find(t, not[i]) >= 0) attr[find(t, not[i])] &= (uint8_t)~TK_ATTR_RSTRIP;
+        for (size_t i = 0; i < TK_COUNT(not ); i++)
+            if (find(t, not [i]) >= 0) attr[find(t, not [i])] &= (uint8_t)~TK_ATTR_RSTRIP;
     } else if (contains(v->name, "modern-bert"))
         mask = "[MASK]";
     if (mask && find(t, mask) >= 0) attr[find(t, mask)] |= TK_ATTR_LSTRIP;
 }
 
-/* ---- the lists that encoding works from ------------------------------------------------------------------- */
+/* ---- the lists that encoding works from -------------------------------------------------------------------
+ */
 
 typedef struct by_length {
     size_t n;
@@ -445,7 +472,8 @@ static tk_status list_special(tk_tokenizer *t) {
     for (int32_t i = 0; i < t->size; i++) {
         if (!is_special(t, i)) continue;
         l->n_special++;
-        t->flags[i] |= TK_FLAG_ADDED | (l->attr[i] & (TK_ATTR_CONTROL | TK_ATTR_UNKNOWN) ? TK_FLAG_SPECIAL : 0);
+        t->flags[i] |=
+            TK_FLAG_ADDED | (l->attr[i] & (TK_ATTR_CONTROL | TK_ATTR_UNKNOWN) ? TK_FLAG_SPECIAL : 0);
     }
     by_length *list = malloc((l->n_special + 1) * sizeof *list);
     l->special = malloc((l->n_special + 1) * sizeof *l->special);
@@ -468,7 +496,8 @@ static tk_status list_special(tk_tokenizer *t) {
     return s == TK_OK ? list_lengths(t) : s;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------ */
+/* ---- all of it ------------------------------------------------------------------------------------------
+ */
 
 static tk_status add_ends(tk_tokenizer *t, const tk_vocab *v, const traits *z) {
     bool bos = (v->add_bos >= 0 ? v->add_bos : z->add_bos) || z->force_bos || z->always_both;

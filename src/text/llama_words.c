@@ -10,7 +10,8 @@
 
 #define SPACE_MARK "\xE2\x96\x81"
 
-/* ---- WPM ------------------------------------------------------------------------------------------------ */
+/* ---- WPM ------------------------------------------------------------------------------------------------
+ */
 
 static bool chinese(uint32_t c) {
     return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
@@ -23,7 +24,8 @@ static uint32_t base_letter(uint32_t c) {
     utf8proc_int32_t out[32];
     int last = 0;
     if (c < 128 || !tk__cp_class_15(c)) return c;
-    utf8proc_ssize_t n = utf8proc_decompose_char((int32_t)c, out, 32, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &last);
+    utf8proc_ssize_t n =
+        utf8proc_decompose_char((int32_t)c, out, 32, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &last);
     return n > 0 ? (uint32_t)out[0] : c;
 }
 
@@ -81,7 +83,8 @@ tk_status tk__llama_text_wpm(tk__work *w, const char *s, size_t n, bool first) {
     return flush_word(w, b);
 }
 
-/* ---- UGM ------------------------------------------------------------------------------------------------ */
+/* ---- UGM ------------------------------------------------------------------------------------------------
+ */
 
 /* sentencepiece's map of replacements: a double array whose units hold base, check and leaf, and the texts
  * that leaves point to. Every index is checked: the map comes from a file. */
@@ -112,8 +115,10 @@ static tk_status replace_at(const tk__llama *l, const char *s, size_t n, tk_str 
     }
     const uint8_t *strings = l->charsmap + 4 + tk_le32(l->charsmap);
     size_t n_strings = l->n_charsmap - 4 - tk_le32(l->charsmap);
-    const uint8_t *end = ok && *used && found < n_strings ? memchr(strings + found, 0, n_strings - found) : NULL;
-    if (ok && *used && end) *text = (tk_str){ (const char *)strings + found, (size_t)(end - strings) - found };
+    const uint8_t *end =
+        ok && *used && found < n_strings ? memchr(strings + found, 0, n_strings - found) : NULL;
+    if (ok && *used && end)
+        *text = (tk_str){ (const char *)strings + found, (size_t)(end - strings) - found };
     if (ok && (!*used || end)) return TK_OK;
     return TK_FAIL(TK_E_FORMAT, "the vocabulary is damaged\nits precompiled_charsmap points beyond its end");
 }
@@ -211,7 +216,8 @@ tk_status tk__llama_text_ugm(tk__work *w, const char *s, size_t n, bool first) {
     return TK_OK;
 }
 
-/* ---- RWKV ----------------------------------------------------------------------------------------------- */
+/* ---- RWKV -----------------------------------------------------------------------------------------------
+ */
 
 tk_status tk__llama_text_rwkv(tk__work *w, const char *s, size_t n, bool first) {
     (void)first;

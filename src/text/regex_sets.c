@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Patterns of tokenizer.json, translated for the Oniguruma at hand. The library that made them embeds a newer one
- * whose Unicode is 16.0; Debian's speaks 14.0. So every class is resolved here, from tables of what the newer one
- * answers (unicode_sets.h), to the plain ranges of code points that it means, and only the rest of the syntax
- * is left to Oniguruma. What would still mean something else there (\X, options that change classes, callouts)
- * is refused by name. */
+/* Patterns of tokenizer.json, translated for the Oniguruma at hand. The library that made them embeds a newer
+ * one whose Unicode is 16.0; Debian's speaks 14.0. So every class is resolved here, from tables of what the
+ * newer one answers (unicode_sets.h), to the plain ranges of code points that it means, and only the rest of
+ * the syntax is left to Oniguruma. What would still mean something else there (\X, options that change
+ * classes, callouts) is refused by name. */
 #include <stdlib.h>
 
 #include "text/tokenizer.h"
@@ -23,18 +23,20 @@ typedef struct set { /* sorted, apart from each other, once sorted() was called 
 typedef struct reader {
     const char *pattern, *p;
     tk_buf *out;
-    bool fold;              /* (?i) holds here */
-    bool folds[DEPTH_MAX];  /* of the groups around */
+    bool fold;             /* (?i) holds here */
+    bool folds[DEPTH_MAX]; /* of the groups around */
     int depth;
 } reader;
 
 static tk_status refuse(const reader *z, const char *what, const char *from, size_t n) {
-    return TK_FAIL(TK_E_UNSUPPORTED,
-                   "the tokenizer's pattern uses %s %.*s, which this build does not know\nthe pattern is %.200s", what,
-                   (int)TK_MIN(n, (size_t)40), from, z->pattern);
+    return TK_FAIL(
+        TK_E_UNSUPPORTED,
+        "the tokenizer's pattern uses %s %.*s, which this build does not know\nthe pattern is %.200s", what,
+        (int)TK_MIN(n, (size_t)40), from, z->pattern);
 }
 
-/* ---- sets of code points -------------------------------------------------------------------------------- */
+/* ---- sets of code points --------------------------------------------------------------------------------
+ */
 
 static void add(set *s, uint32_t from, uint32_t to) {
     if (s->n == s->cap) {
@@ -128,8 +130,9 @@ static bool add_named(set *s, const char *name, bool inverted) {
 }
 
 /* Letters whose other case came after Unicode 14.0 */
-static const range newer_cases[] = { { 0x1C89, 0x1C8A }, { 0x264, 0xA7CB }, { 0xA7CC, 0xA7CD },
-                                     { 0xA7DA, 0xA7DB }, { 0x19B, 0xA7DC } };
+static const range newer_cases[] = {
+    { 0x1C89, 0x1C8A }, { 0x264, 0xA7CB }, { 0xA7CC, 0xA7CD }, { 0xA7DA, 0xA7DB }, { 0x19B, 0xA7DC }
+};
 static uint32_t newer_case(uint32_t c) {
     for (size_t i = 0; i < TK_COUNT(newer_cases); i++) {
         if (c == newer_cases[i].from) return newer_cases[i].to;
@@ -157,7 +160,8 @@ static void add_newer_cases(set *s) {
 /* As a class. One that was a class of the pattern is subject to (?i), one that was an escape is not. */
 static tk_status put_set(reader *z, const set *s, bool inverted, bool folded) {
     tk_buf *b = z->out;
-    if (s->failed) return TK_FAIL(TK_E_NOMEM, "out of memory\na class of the tokenizer's pattern did not fit");
+    if (s->failed)
+        return TK_FAIL(TK_E_NOMEM, "out of memory\na class of the tokenizer's pattern did not fit");
     if (b->len > OUT_MAX) return TK_FAIL(TK_E_LIMIT, "the tokenizer's pattern has too many classes");
     bool wrap = z->fold && !folded, any = false;
     if (wrap) tk_buf_puts(b, "(?-i:");
@@ -180,7 +184,8 @@ static tk_status put_set(reader *z, const set *s, bool inverted, bool folded) {
     return TK_OK;
 }
 
-/* ---- escapes that are sets ------------------------------------------------------------------------------ */
+/* ---- escapes that are sets ------------------------------------------------------------------------------
+ */
 
 /* \p{Name}, \P{^Name}, ...: z->p is at the backslash. The name without case, blanks, _ and -. */
 static tk_status read_property(reader *z, set *s) {
@@ -193,15 +198,17 @@ static tk_status read_property(reader *z, set *s) {
         if (*c != ' ' && *c != '_' && *c != '-') name[n++] = (char)(*c >= 'A' && *c <= 'Z' ? *c + 32 : *c);
     name[n] = 0;
     if (!e)
-        return TK_FAIL(TK_E_FORMAT, "the tokenizer's pattern cannot be read\na property does not end in %.200s", z->pattern);
+        return TK_FAIL(TK_E_FORMAT,
+                       "the tokenizer's pattern cannot be read\na property does not end in %.200s",
+                       z->pattern);
     if (name[0] == '\\' || name[0] == '[' || !add_named(s, name, inverted))
         return refuse(z, "the property", from, (size_t)(e + 1 - from));
     z->p = e + 1;
     return TK_OK;
 }
 
-/* \d \w \s \h and their opposites, \p{..}: true and read. Inside a class \w is [:word:]; outside, and for \b, it
- * also holds the superscripts and fractions below U+0100. */
+/* \d \w \s \h and their opposites, \p{..}: true and read. Inside a class \w is [:word:]; outside, and for \b,
+ * it also holds the superscripts and fractions below U+0100. */
 static tk_status read_set_escape(reader *z, set *s, bool in_class, bool *is) {
     char c = z->p[1], low = (char)(c | 32);
     *is = true;
@@ -216,7 +223,8 @@ static tk_status read_set_escape(reader *z, set *s, bool in_class, bool *is) {
     return TK_OK;
 }
 
-/* ---- classes -------------------------------------------------------------------------------------------- */
+/* ---- classes --------------------------------------------------------------------------------------------
+ */
 
 static tk_status read_class(reader *z, set *s, bool *inverted, int depth);
 
@@ -236,7 +244,8 @@ static tk_status read_code(reader *z, uint32_t *code) {
     else if (c == 'x' && from[2] == '{') {
         char *end;
         *code = (uint32_t)strtoul(from + 3, &end, 16);
-        if (end == from + 3 || *end != '}' || end - from > 12 || *code > LAST || (*code >= 0xD800 && *code < 0xE000))
+        if (end == from + 3 || *end != '}' || end - from > 12 || *code > LAST ||
+            (*code >= 0xD800 && *code < 0xE000))
             return refuse(z, "the character", from, 12);
         z->p = end + 1;
     } else if (c == 'x' && strspn(from + 2, "0123456789abcdefABCDEF") >= 2 && from[2] < '8') {
@@ -302,14 +311,16 @@ static tk_status read_part(reader *z, set *s, int depth, bool first) {
         } else if (*z->p == '\\')
             r = read_set_escape(z, s, true, &is);
         if (r == TK_OK && !is) r = read_span(z, s, first);
-        if (r == TK_OK && is && *z->p == '-' && z->p[1] != ']') r = refuse(z, "in a class the hyphen", z->p, 4);
+        if (r == TK_OK && is && *z->p == '-' && z->p[1] != ']')
+            r = refuse(z, "in a class the hyphen", z->p, 4);
         TK_TRY(r);
     }
     sorted(s);
     return TK_OK;
 }
 
-/* A class from its '[': the set without the outer ^, which is left to Oniguruma, as case folding comes before it. */
+/* A class from its '[': the set without the outer ^, which is left to Oniguruma, as case folding comes before
+ * it. */
 static tk_status read_class(reader *z, set *s, bool *inverted, int depth) {
     const char *start = z->p++;
     *inverted = *z->p == '^';
@@ -320,16 +331,19 @@ static tk_status read_class(reader *z, set *s, bool *inverted, int depth) {
     while (!strncmp(z->p, "&&", 2)) {
         set more = { 0 };
         z->p += 2;
-        tk_status r = *z->p == ']' || *z->p == '&' ? refuse(z, "the class", start, 12) : read_part(z, &more, depth, false);
+        tk_status r = *z->p == ']' || *z->p == '&' ? refuse(z, "the class", start, 12)
+                                                   : read_part(z, &more, depth, false);
         if (r == TK_OK) intersect(s, &more);
         free(more.r);
         TK_TRY(r);
     }
     if (*z->p++ == ']') return TK_OK;
-    return TK_FAIL(TK_E_FORMAT, "the tokenizer's pattern cannot be read\na class does not end in %.200s", z->pattern);
+    return TK_FAIL(TK_E_FORMAT, "the tokenizer's pattern cannot be read\na class does not end in %.200s",
+                   z->pattern);
 }
 
-/* ---- the pattern ---------------------------------------------------------------------------------------- */
+/* ---- the pattern ----------------------------------------------------------------------------------------
+ */
 
 static void copy(reader *z, size_t n) {
     tk_buf_put(z->out, z->p, n);
@@ -345,7 +359,8 @@ static tk_status copy_through(reader *z, size_t skip, char end) {
 
 /* \b and \B as look-around at the newer \w */
 static tk_status put_boundary(reader *z, bool at) {
-    static const char *const looks[2][4] = { { "(?<=", "(?=", "(?<!", "(?!" }, { "(?<=", "(?!", "(?<!", "(?=" } };
+    static const char *const looks[2][4] = { { "(?<=", "(?=", "(?<!", "(?!" },
+                                             { "(?<=", "(?!", "(?<!", "(?=" } };
     set word = { 0 };
     tk_status s = TK_OK;
     add_named(&word, "\\w", false);
@@ -380,14 +395,17 @@ static tk_status put_escape(reader *z) {
         return TK_OK;
     }
     if (strchr("XKyYcCM", c)) return refuse(z, "the escape", z->p, 2);
-    if ((c == 'k' || c == 'g') && (z->p[2] == '<' || z->p[2] == '\'')) return copy_through(z, 3, z->p[2] == '<' ? '>' : '\'');
+    if ((c == 'k' || c == 'g') && (z->p[2] == '<' || z->p[2] == '\''))
+        return copy_through(z, 3, z->p[2] == '<' ? '>' : '\'');
     uint32_t code = 0;
     if (c == 'x' || (uint8_t)c >= 0x80) {
         const char *from = z->p;
         TK_TRY(read_code(z, &code));
         if (!z->fold || !newer_case(code)) {
             z->p = from;
-            copy(z, c == 'x' && from[2] == '{' ? (size_t)(strchr(from, '}') + 1 - from) : c == 'x' ? 4 : 1 + tk__utf8_len(c));
+            copy(z, c == 'x' && from[2] == '{' ? (size_t)(strchr(from, '}') + 1 - from)
+                    : c == 'x'                 ? 4
+                                               : 1 + tk__utf8_len(c));
             return TK_OK;
         }
         tk_buf_printf(z->out, "(?:\\x{%X}|\\x{%X})", code, newer_case(code));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The patterns that real tokenizers cut text with, written by hand: exact, linear in time (each has at most
  * the one look-ahead `\s+(?!\S)`), and several times faster than a backtracking engine. A pattern is chosen
- * by its exact text; any other text goes to regex.c. Most come twice: as Hugging Face's library reads them and
- * as llama.cpp does (`old`), whose classes are Unicode 15.1's and whose contractions know no long s. Input is
- * valid UTF-8. */
+ * by its exact text; any other text goes to regex.c. Most come twice: as Hugging Face's library reads them
+ * and as llama.cpp does (`old`), whose classes are Unicode 15.1's and whose contractions know no long s.
+ * Input is valid UTF-8. */
 #include "text/tokenizer.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -109,7 +109,8 @@ INLINE size_t cased_word(const char *s, size_t n, size_t p, unsigned mark, bool 
     return (e = run_of(s, n, p, UPPERS | mark, old)) > p ? e : 0;
 }
 
-/* contraction|[^\r\n\p{L}\p{N}]?letters+|\p{N}{1,digits}| ?[^\s letters\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+/* contraction|[^\r\n\p{L}\p{N}]?letters+|\p{N}{1,digits}| ?[^\s
+ * letters\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
 INLINE size_t words(const char *s, size_t n, size_t p, rules r) {
     unsigned len, next_len = 0;
     enum fold fold = r.old ? ASCII_CASE : ANY_CASE;
@@ -141,8 +142,9 @@ INLINE size_t words(const char *s, size_t n, size_t p, rules r) {
 
 static bool latin(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
 
-/* [!-/:-@[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
- * at p; 0: no match, which numbers and control characters have none of. */
+/* [!-/:-@[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|
+ * ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ at p; 0: no match, which numbers and control characters have
+ * none of. */
 INLINE size_t deepseek_at(const char *s, size_t n, size_t p, bool old) {
     enum { WORD = TK_CP_L | TK_CP_M, SIGN = TK_CP_P | TK_CP_SYMBOL };
     unsigned len, next_len = 0, c = class_at(s, p, &len, old);
@@ -176,7 +178,9 @@ INLINE size_t isolate(const char *s, size_t n, size_t p, unsigned want, size_t m
     for (p += len; --most && p < n && (class_at(s, p, &len, old) & want);) p += len;
     return p;
 }
-size_t tk__split_digit(const char *s, size_t n, size_t p) { return isolate(s, n, p, TK_CP_NUMERIC, 1, false); }
+size_t tk__split_digit(const char *s, size_t n, size_t p) {
+    return isolate(s, n, p, TK_CP_NUMERIC, 1, false);
+}
 size_t tk__split_digits(const char *s, size_t n, size_t p) {
     return isolate(s, n, p, TK_CP_NUMERIC, SIZE_MAX, false);
 }
@@ -216,7 +220,8 @@ size_t tk__split_cjk(const char *s, size_t n, size_t p) {
     return p;
 }
 
-/* ---- the patterns of both readings ---------------------------------------------------------------------- */
+/* ---- the patterns of both readings ----------------------------------------------------------------------
+ */
 
 #define BOTH(name, call)                                                                                     \
     size_t tk__split_##name(const char *s, size_t n, size_t p) {                                             \
@@ -239,7 +244,8 @@ BOTH(qwen35, LLAMA(.first = true, .letters = TK_CP_L | TK_CP_M, .digits = 1))
 BOTH(o200k, LLAMA(.cased = true, .letters = OLD ? 0 : TK_CP_M, .after = true, .digits = 3, .slash = true))
 BOTH(tekken, LLAMA(.cased = true, .letters = OLD ? 0 : TK_CP_M, .digits = 1, .slash = true))
 
-/* ---- llama.cpp's own ---------------------------------------------------------------------------------------
+/* ---- llama.cpp's own
+ * ---------------------------------------------------------------------------------------
  */
 
 static bool han(uint32_t c) {
@@ -328,7 +334,8 @@ size_t tk__split_newlines(const char *s, size_t n, size_t p) {
     return p;
 }
 
-/* ---- by text ------------------------------------------------------------------------------------------------
+/* ---- by text
+ * ------------------------------------------------------------------------------------------------
  */
 
 #define ANY_S "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -341,12 +348,14 @@ static const struct {
     tk__splitter *split;
     bool whole; /* every text is matches from end to end */
 } known[] = {
-    { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", tk__split_gpt2, true },
-    { ANY_S "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" LINES, tk__split_llama3,
+    { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", tk__split_gpt2,
       true },
+    { ANY_S "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" LINES,
+      tk__split_llama3, true },
     { ANY_S "|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|" LINES,
       tk__split_llama3, true },
-    { ANY_S "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" LINES, tk__split_qwen2, true },
+    { ANY_S "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" LINES, tk__split_qwen2,
+      true },
     { ANY_S "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" LINES,
       tk__split_qwen35, true },
     { MANY_UPPERS "*" MANY_LOWERS "+" ANY_S "?|" MANY_UPPERS "+" MANY_LOWERS "*" ANY_S
@@ -361,7 +370,8 @@ static const struct {
     { "[0-9][0-9][0-9]", tk__split_3digits, false },
     { "\\p{N}", tk__split_number, false },
     { "\\p{N}{1,3}", tk__split_3numbers, false },
-    { "[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+", tk__split_cjk, false },
+    { "[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+", tk__split_cjk,
+      false },
 };
 
 tk__splitter *tk__splitter_find(const char *regex, bool *whole) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a compiled tokenizer, with size and checksum set right so that the checks behind them are met. What is
- * believed must encode and be asked about without harm. */
+/* Any bytes as a compiled tokenizer, with size and checksum set right so that the checks behind them are met.
+ * What is believed must encode and be asked about without harm. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
