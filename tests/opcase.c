@@ -134,7 +134,7 @@ static bool named(const tensor *t, const instance *in, const char *op, const cha
     return !strcmp(in->op->name, op) && !strcmp(t->name, name);
 }
 
-/* The experts of each token: different ones, in any order */
+/* Different numbers below `experts` in each row, in any order */
 static void fill_experts(tensor *t, int experts, rng *r) {
     for (int64_t i = 0; i < t->rows * t->cols; i++) {
         const int64_t first = i / t->cols * t->cols;
@@ -150,6 +150,7 @@ static void fill_experts(tensor *t, int experts, rng *r) {
 static bool fill_integers(tensor *t, instance *in, rng *r) {
     const int64_t n = t->rows * t->cols;
     const int N = (int)in->dim['v' - 'a'].N, slots = (int)(in->dim['p' - 'a'].n * in->dim['s' - 'a'].n);
+    if (named(t, in, "permute", "i")) return fill_experts(t, (int)t->cols, r), true;
     if (!strncmp(in->op->name, "experts", 7) && !strcmp(t->name, "i"))
         return fill_experts(t, (int)in->dim['x' - 'a'].n, r), true;
     for (int64_t i = 0; i < n; i++) {
@@ -177,6 +178,11 @@ static void fill(tensor *t, instance *in, rng *r) {
     const int64_t n = t->rows * t->cols;
     static const double hyper[] = { 0.01, 0.9, 0.95, 1e-8, 0.1, 1.0, 0.19, 0.0975 };
     t->integer = fill_integers(t, in, r);
+    if (named(t, in, "route", "l")) { /* far enough apart that no small step changes the choice */
+        fill_experts(t, 8 * (int)t->cols, r);
+        for (int64_t i = 0; i < n; i++) t->v[i] = (float)(0.05 * t->v[i]);
+        return;
+    }
     for (int64_t i = 0; i < n && !t->integer; i++) {
         double v = rng_gauss(r);
         if (named(t, in, "rope", "f"))

@@ -136,6 +136,7 @@ static inline uint32_t tk_f32_bits(float f) {
 }
 static inline float tk_bf16_f32(uint16_t h) { return tk_bits_f32((uint32_t)h << 16); }
 uint16_t tk_f32_bf16(float f); /* round to nearest even, NaN kept quiet */
+float tk__e4m3_f32(uint8_t x); /* OCP 8-bit floating point: bias 7, 0x7f is NaN */
 float tk_f16_f32(uint16_t h);
 uint16_t tk_f32_f16(float f); /* round to nearest even, subnormals kept */
 /* Unaligned little-endian reads */

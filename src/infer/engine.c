@@ -102,6 +102,11 @@ static tk_dtype matrix_dtype(void *arg, const char *role, int layer) {
     return v.dtype;
 }
 
+static bool is_ordered(void *arg, const char *role, int layer) {
+    tk_weight_view v;
+    return tk_modelfile_weight(arg, role, layer, &v) == TK_OK && tk_weight_view_order(&v);
+}
+
 static tk_status view_of(tk_engine *e, const tk_name *name, tk_weight_view *v, int64_t *rows, int64_t *cols) {
     TK_TRY(tk_modelfile_weight(e->file, name->role, TK_MAX(name->layer, 0), v));
     tk__value_rows(&e->p, &e->p.values[name->id], rows, cols);
@@ -126,11 +131,12 @@ static tk_status mark_mapped(tk_engine *e) {
     return TK_OK;
 }
 
-/* Row by row: as the rows are where the program wants their type, else through float32. */
+/* Row by row: as they are where the program wants their type, else through float32. */
 static tk_status convert_weight(tk_engine *e, const tk_weight_view *v, tk_id id) {
     const tk_value *value = &e->p.values[id];
     const tk_format *fmt = &tk_formats[value->dtype];
     const size_t bytes = (size_t)(v->cols / fmt->block) * (size_t)fmt->bytes;
+    const bool same = v->dtype == (tk_dtype)value->dtype;
     float *row = malloc((size_t)v->cols * sizeof *row);
     char *to = tk_exec_open(e->exec, id);
     if (!row || !to) {
@@ -138,11 +144,7 @@ static tk_status convert_weight(tk_engine *e, const tk_weight_view *v, tk_id id)
         return TK_FAIL(TK_E_NOMEM, "out of memory");
     }
     for (int64_t r = 0; r < v->rows; r++) {
-        const uint8_t *same = v->dtype == (tk_dtype)value->dtype && v->add == 0 ? tk_weight_view_bytes(v, r) : NULL;
-        if (same) {
-            memcpy(to + (size_t)r * bytes, same, bytes);
-            continue;
-        }
+        if (same && tk_weight_view_copy(v, r, to + (size_t)r * bytes)) continue;
         tk_weight_view_row(v, r, row);
         fmt->pack(to, row, v->rows, v->cols, r);
     }
@@ -151,9 +153,16 @@ static tk_status convert_weight(tk_engine *e, const tk_weight_view *v, tk_id id)
 }
 
 static tk_status fill_constant(tk_engine *e, tk_id id) {
-    float *to = tk_exec_open(e->exec, id);
+    const tk_name *name = &e->p.names[e->p.values[id].name];
+    void *to = tk_exec_open(e->exec, id);
+    tk_weight_view v;
     if (!to) return TK_FAIL(TK_E_NOMEM, "out of memory");
-    tk_build_const(tk_modelfile_config(e->file), e->p.names[e->p.values[id].name].role, e->info.ctx, to);
+    if (e->p.values[id].dtype == TK_I32) { /* a quantized weight's order of columns */
+        TK_TRY(tk_modelfile_weight(e->file, name->role, TK_MAX(name->layer, 0), &v));
+        memcpy(to, tk_weight_view_order(&v), (size_t)v.cols * sizeof(int32_t));
+    } else {
+        tk_build_const(tk_modelfile_config(e->file), name->role, e->info.ctx, to);
+    }
     return tk_exec_close(e->exec, id);
 }
 
@@ -210,6 +219,7 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
                    .page_size = i->page_size,
                    .pages = (int64_t)e->max_pages * i->seqs,
                    .dtype = matrix_dtype,
+                   .ordered = is_ordered,
                    .arg = (void *)e->file };
     static const tk_mesh alone = { .axes = 0 };
     unsigned cpu = tk_cpu_features() & ~o->cpu_mask;

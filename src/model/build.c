@@ -27,6 +27,9 @@ static tk_id vector(const layer *l, const char *role, const char *dims) {
 }
 
 static tk_id linear(const layer *l, tk_id x, const char *role, const char *dims, const char *bias) {
+    if (l->b->ordered && l->b->ordered(l->b->arg, role, l->p->layer))
+        x = TK_EMIT(l->p, permute, TK_NOATTR, x,
+                    tk_declare(l->p, TK_CONST, role, strchr(dims, '|') + 1, TK_I32));
     tk_id w = matrix(l, role, dims);
     tk_id y =
         l->b->findmax ? TK_EMIT(l->p, qlinear, TK_NOATTR, x, w) : TK_EMIT(l->p, linear, TK_NOATTR, x, w);

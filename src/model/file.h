@@ -80,8 +80,26 @@ enum {
     TK__ROLES
 };
 
+/* ---- quantized Hugging Face weights (hfquant.c) ------------------------------------------------------ */
+
+typedef enum tk_quant_kind {
+    TK_QUANT_NONE,
+    TK_QUANT_GPTQ,
+    TK_QUANT_AWQ,
+    TK_QUANT_PACKED,
+    TK_QUANT_INT8,
+    TK_QUANT_FP8,
+    TK_QUANT_MXFP4
+} tk_quant_kind;
+typedef struct tk__quant_config {
+    tk_quant_kind kind;
+    int bits;
+    bool plus_one; /* gptq's first version stores zeros less one */
+} tk__quant_config;
+
 struct tk_modelfile {
     tk_arena arena;
+    tk__quant_config quant;
     tk__source source;
     const char *path, *format;
     bool vocab_only, inspect;
@@ -148,6 +166,18 @@ const tk_tensor *tk__tensor_find(const tk_modelfile *f, const char *name);
 tk_status tk__meta_add(tk_modelfile *f, const char *key, const char *value, size_t n);
 /* Resolves every role of the config's family to its view(s), checking shapes and types. */
 tk_status tk__weights_bind(tk_modelfile *f);
+
+/* Reads quantization_config; an unknown method or variant is an error that names it. */
+tk_status tk__quant_read(tk_modelfile *f, const json_t *quantization_config);
+/* Is the weight `name` there in quantized form? */
+bool tk__quant_has(const tk_modelfile *f, const char *name);
+/* Checks the tensors that make up the weight `name` of [n, k] and marks them used. *out lives as long as f. */
+tk_status tk__quant_open(tk_modelfile *f, const char *name, int64_t n, int64_t k, const tk_quant **out, bool *used);
+tk_dtype tk__quant_dtype(const tk_quant *q);
+const tk_tensor *tk__quant_tensor(const tk_quant *q);
+const int32_t *tk__quant_order(const tk_quant *q);
+/* Row n as a row of tk__quant_dtype */
+void tk__quant_row(const tk_quant *q, int64_t n, uint8_t *dst);
 
 /* ---- config
  * ------------------------------------------------------------------------------------------------- */

@@ -131,14 +131,8 @@ static tk_status family_of(tk_modelfile *f, const json_t *j) {
                        type, tk__families);
     f->config.arch = a;
     const json_t *q = json_object_get(j, "quantization_config");
-    if (q && !json_is_null(q)) {
-        const char *method = json_string_value(json_object_get(q, "quant_method"));
-        return TK_FAIL(
-            TK_E_UNSUPPORTED,
-            "%s: the weights are quantized by \"%.60s\"\nthis build does not know that quantization_config\n"
-            "get the unquantized model or a GGUF version",
-            f->path, method ? method : "an unnamed method");
-    }
+    if (!q) q = json_object_get(j, "compression_config"); /* compressed-tensors' first files */
+    if (json_is_object(q)) TK_TRY(tk__quant_read(f, q));
     return TK_OK;
 }
 

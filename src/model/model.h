@@ -180,6 +180,7 @@ const tk_tensor *tk_modelfile_tensors(const tk_modelfile *f, int *n);
  *   not transposed: a row of `stride` bytes in the format's own layout;
  *   transposed:     element c is number i of the file row c of the part, `stride` bytes each. Plain dtypes only.
  * A vector is one row whose elements are found like rows (plain dtypes, or an unbroken run of blocks). */
+typedef struct tk_quant tk_quant;
 typedef struct tk_weight_view {
     const char *name; /* in the file, for messages */
     tk_dtype dtype;
@@ -192,6 +193,8 @@ typedef struct tk_weight_view {
     size_t bytes; /* of the span that starts at data (or at each part) and holds all of the view */
     int64_t per, run, period, first;
     float add;         /* to every number */
+    /* [rows / per]: the rows are made from several tensors by tk_weight_view_copy; bytes and data mean nothing then */
+    const tk_quant *const *quant;
     const tk_map *map; /* for tk_weight_view_release; a span may be shared with other views */
 } tk_weight_view;
 
@@ -201,8 +204,10 @@ typedef struct tk_weight_view {
 tk_status tk_modelfile_weight(const tk_modelfile *f, const char *role, int layer, tk_weight_view *out);
 /* Logical row `row` as float32 -> dst[cols]. */
 void tk_weight_view_row(const tk_weight_view *v, int64_t row, float *dst);
-/* The bytes of row `row` where it is stored as a row of `dtype` (add is 0 then); else NULL. */
-const uint8_t *tk_weight_view_bytes(const tk_weight_view *v, int64_t row);
+/* Logical row `row` as a row of v->dtype -> dst. False: it cannot be had so (transposed, a vector, or `add`). */
+bool tk_weight_view_copy(const tk_weight_view *v, int64_t row, void *dst);
+/* Column i of the rows is column order[i] of the layer (GPTQ's act-order), or NULL. */
+const int32_t *tk_weight_view_order(const tk_weight_view *v);
 /* Gives the view's pages back to the system: a copy has replaced it. */
 void tk_weight_view_release(const tk_weight_view *v);
 
@@ -228,11 +233,13 @@ typedef struct tk_build {
     int vocab_multiple;                      /* the vocabulary is padded to a multiple of this; 0: not */
     tk_dtype (*dtype)(void *arg, const char *role,
                       int layer); /* of matrices; NULL: the program's real type */
+    /* does the weight want its input's columns in another order? NULL: none does */
+    bool (*ordered)(void *arg, const char *role, int layer);
     void *arg;
 } tk_build;
 /* Emits the forward program. Inputs: tokens positions [t] (i32); serve: slots [t], picks [o] -> output logits
  * [o, v]; train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constants rope_freqs [z] and
- * rope_freqs_local [z], filled by tk_build_const. */
+ * rope_freqs_local [y], filled by tk_build_const; where `ordered` says so, of a role its columns' order (i32). */
 tk_status tk_build_program(struct tk_program *p, const tk_build *b);
 /* The values of the constant `name` in float32 -> dst[its size]. */
 void tk_build_const(const tk_config *c, const char *name, int64_t ctx, float *dst);

@@ -3,6 +3,7 @@
  * shapes meet the config, fused tensors are cut and experts joined. All of it happens once, when the file is
  * opened, so that asking for a weight later cannot fail. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "model/file.h"
 
@@ -203,6 +204,10 @@ static void expand(char out[160], const char *pattern, const char *prefix, int l
     out[n] = 0;
 }
 
+static bool has(const tk_modelfile *f, const char *name) {
+    return tk__tensor_find(f, name) || tk__quant_has(f, name);
+}
+
 /* The name of `role`: the first alternative whose tensor exists, else the first; NULL: the set has none. A
  * set that names a role hides its base's names of it. */
 static const struct weight_row *find_row(const tk_modelfile *f, int role, const char *prefix, int layer) {
@@ -213,7 +218,7 @@ static const struct weight_row *find_row(const tk_modelfile *f, int role, const 
             if (weights[i].set != set || weights[i].role != role) continue;
             if (!first) first = &weights[i];
             expand(name, weights[i].name, prefix, layer, 0);
-            if (tk__tensor_find(f, name)) return &weights[i];
+            if (has(f, name)) return &weights[i];
         }
         if (first) return first;
     }
@@ -348,27 +353,68 @@ static tk_status make_view(const tk_modelfile *f, const struct weight_row *w, co
     return TK_OK;
 }
 
+/* A quantized weight, which its own file makes rows of */
+static tk_status make_quant(tk_modelfile *f, const struct weight_row *w, const layout *l, const char *name,
+                            tk_weight_view *v, bool *used) {
+    const int64_t planes = l->separate ? 1 : l->experts;
+    const tk_quant **q = tk_arena_array(&f->arena, 1, sizeof *q);
+    if (!q) return TK_E_NOMEM;
+    if (l->vector || (w->flags & TRANSPOSED && planes == 1))
+        return TK_FAIL(TK_E_UNSUPPORTED, "%s: %s is quantized\nthis kind of weight is not supported so",
+                       f->path, name);
+    TK_TRY(tk__quant_open(f, name, planes * l->all, l->other, q, used));
+    const tk_tensor *t = tk__quant_tensor(*q);
+    *v = (tk_weight_view){ .name = t->name,
+                           .dtype = tk__quant_dtype(*q),
+                           .rows = l->own,
+                           .cols = l->other,
+                           .data = t->data,
+                           .bytes = t->bytes,
+                           .per = l->per,
+                           .run = l->run,
+                           .period = l->period,
+                           .first = l->first,
+                           .quant = q,
+                           .map = t->map };
+    return TK_OK;
+}
+
+static tk_status make_any(tk_modelfile *f, const struct weight_row *w, const layout *l, const char *name,
+                          tk_weight_view *v, bool *used) {
+    if (tk__quant_has(f, name)) return make_quant(f, w, l, name, v, used);
+    const tk_tensor *t = tk__tensor_find(f, name);
+    if (!t)
+        return TK_FAIL(TK_E_FORMAT, "%s: tensor %s is missing\nthe config asks for it\nfetch the model again",
+                       f->path, name);
+    used[t - f->tensor] = true;
+    return make_view(f, w, l, t, v);
+}
+
 /* One tensor an expert becomes one view; all must be of one type. */
 static tk_status join_experts(tk_modelfile *f, const struct weight_row *w, const layout *l,
                               const char *prefix, int layer, tk_weight_view *v, bool *used) {
     const uint8_t **part = tk_arena_array(&f->arena, (size_t)l->experts, sizeof *part);
-    if (!part) return TK_E_NOMEM;
+    const tk_quant **quant = tk_arena_array(&f->arena, (size_t)l->experts, sizeof *quant);
+    if (!part || !quant) return TK_E_NOMEM;
     for (int e = 0; e < l->experts; e++) {
         char name[160];
         tk_weight_view one;
         expand(name, w->name, prefix, layer, e);
-        const tk_tensor *t = tk__tensor_find(f, name);
-        if (!t)
-            return TK_FAIL(TK_E_FORMAT, "%s: tensor %s is missing\nthe config asks for it", f->path, name);
-        TK_TRY(make_view(f, w, l, t, &one));
-        if (e && one.dtype != v->dtype)
+        TK_TRY(make_any(f, w, l, name, &one, used));
+        if (e && (one.dtype != v->dtype || !one.quant != !v->quant))
             return TK_FAIL(TK_E_UNSUPPORTED, "%s: tensor %s has another type than its fellow experts",
                            f->path, name);
+        if (one.quant && tk__quant_order(*one.quant))
+            return TK_FAIL(TK_E_UNSUPPORTED,
+                           "%s: %s has columns in another order (act-order)\nexperts with it are "
+                           "not supported",
+                           f->path, name);
         if (!e) *v = one;
-        part[e] = t->data;
-        used[t - f->tensor] = true;
+        part[e] = one.data;
+        if (one.quant) quant[e] = *one.quant;
     }
-    v->part = part;
+    v->rows = l->own, v->part = part;
+    if (v->quant) v->quant = quant;
     return TK_OK;
 }
 
@@ -397,14 +443,8 @@ static tk_status bind_role(tk_modelfile *f, int role, const char *prefix, bool *
             continue;
         }
         expand(name, w->name, prefix, layer, 0);
-        const tk_tensor *t = tk__tensor_find(f, name);
-        if (!t)
-            return TK_FAIL(TK_E_FORMAT,
-                           "%s: tensor %s is missing\nthe config asks for it\nfetch the model again", f->path,
-                           name);
-        TK_TRY(make_view(f, w, &l, t, v));
+        TK_TRY(make_any(f, w, &l, name, v, used));
         if (c->norm_shift != 0 && is_norm(role)) v->add = c->norm_shift, v->plain = false;
-        used[t - f->tensor] = true;
     }
     return TK_OK;
 }
@@ -467,20 +507,42 @@ static const uint8_t *element(const tk_weight_view *v, int64_t row, int64_t col)
     return v->rows == 1 ? base + (size_t)at * bytes : base + (size_t)at * v->stride;
 }
 
-const uint8_t *tk_weight_view_bytes(const tk_weight_view *v, int64_t row) {
-    if (v->plain) return v->data + (size_t)row * v->stride;
-    return v->transposed || v->rows == 1 || v->add != 0 ? NULL : element(v, row, 0);
+bool tk_weight_view_copy(const tk_weight_view *v, int64_t row, void *dst) {
+    const tk_format *fmt = &tk_formats[v->dtype];
+    const size_t bytes = (size_t)(v->cols / fmt->block) * (size_t)fmt->bytes;
+    if (v->quant) {
+        const int64_t part = row / v->per, in = row % v->per;
+        const int64_t at = in / v->run * v->period + in % v->run + v->first;
+        const int64_t plane = v->part ? 0 : part * (v->per / v->run * v->period);
+        tk__quant_row(v->quant[v->part ? part : 0], plane + at, dst);
+    } else if (v->plain) {
+        memcpy(dst, v->data + (size_t)row * v->stride, bytes);
+    } else if (v->transposed || v->rows == 1 || v->add != 0) {
+        return false;
+    } else {
+        memcpy(dst, element(v, row, 0), bytes);
+    }
+    return true;
+}
+
+const int32_t *tk_weight_view_order(const tk_weight_view *v) {
+    return v->quant ? tk__quant_order(*v->quant) : NULL;
 }
 
 void tk_weight_view_row(const tk_weight_view *v, int64_t row, float *dst) {
     const tk_format *fmt = &tk_formats[v->dtype];
-    const uint8_t *bytes = tk_weight_view_bytes(v, row);
-    if (bytes)
+    if (v->plain || (!v->quant && !v->transposed && v->rows != 1)) {
+        fmt->unpack(dst, v->plain ? v->data + (size_t)row * v->stride : element(v, row, 0), 1, v->cols, 0);
+    } else if (v->quant) {
+        void *bytes = malloc((size_t)(v->cols / fmt->block) * (size_t)fmt->bytes);
+        if (!bytes) abort(); /* a row's worth: nothing could go on */
+        tk_weight_view_copy(v, row, bytes);
         fmt->unpack(dst, bytes, 1, v->cols, 0);
-    else
+        free(bytes);
+    } else {
         for (int64_t c = 0; c < v->cols; c++) fmt->unpack(dst + c, element(v, row, c), 1, 1, 0);
-    if (v->add != 0)
-        for (int64_t c = 0; c < v->cols; c++) dst[c] += v->add;
+    }
+    for (int64_t c = 0; v->add != 0 && c < v->cols; c++) dst[c] += v->add;
 }
 
 void tk_weight_view_release(const tk_weight_view *v) {

@@ -17,3 +17,15 @@ void embed_lookup(const tk_args *a) {
             memset(out + t * k, 0, (size_t)k * sizeof *out);
     }
 }
+
+void permute_plain(const tk_args *a) {
+    const int32_t *order = a->p[1];
+    const int64_t width = TK_DIM(a, 'k');
+    int64_t t, to;
+    tk_split(TK_DIM(a, 't'), 1, a->ith, a->nth, &t, &to);
+    for (; t < to; t++) {
+        const float *x = (const float *)a->p[0] + t * width;
+        float *y = (float *)a->p[2] + t * width;
+        for (int64_t k = 0; k < width; k++) y[k] = x[order[k]];
+    }
+}
