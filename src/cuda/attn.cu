@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* kvput, attn_paged and sink, the portable form. A block is one token and up to HEADS query heads of one KV head. It visits
+/* kvput, attn_paged and sink, the portable form. A block is one token and some query heads of one KV head. It visits
  * keys from key 0 of the sequence in blocks of TK_KEY_BLOCK, rescaling its sums once a block, so the order of every
  * sum is a function of the token's position alone. The cache lies as ops.h says; a Q8_0 cache has plain rows of the
  * format, keys and values alike. */
@@ -55,7 +55,7 @@ template <int T> __device__ inline float value_at(const void *cv, int64_t row, i
     return T == TK_Q8_0 ? key_at<T>(cv, row, d, width) : load_number<T>(cv, row * width + d);
 }
 
-enum { HEADS = 8, ATTN_THREADS = 128, HALF_HEADS = HEADS / 2 };
+enum { ATTN_THREADS = 128, AHEAD = 16 /* loads on their way at a time */ };
 
 struct attn_job {
     float *o, *l; /* NULL: nobody reads it */
@@ -97,21 +97,54 @@ __device__ inline int sequence_of(const tk_batch *b, int64_t t) {
     return low;
 }
 
-/* Scores of the block's keys with the first `heads` queries: a thread has one key, `back` positions before the query
- * and in `row` of the cache, and every second head. */
-template <int T>
-__device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q, const attn_job &j, const float *slope,
-                                   int64_t row, int64_t back, int heads, bool seen) {
-    const int key = threadIdx.x % TK_KEY_BLOCK, half = threadIdx.x / TK_KEY_BLOCK;
-    float sum[HALF_HEADS] = { 0 };
-    for (int64_t d = 0; seen && d < j.width; d++) {
-        const float k = key_at<T>(j.ck, row, d, j.width);
+/* Scores of the block's keys with the first `heads` of HEADS queries: a thread has one key, `back` positions before the
+ * query and in `row` of the cache, and every second head. Queries are padded with zeros to `padded` numbers. */
+template <int T, int HEADS>
+__device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q, int padded, const attn_job &j,
+                                   const float *slope, int64_t row, int64_t back, int heads, bool seen) {
+    const int key = threadIdx.x % TK_KEY_BLOCK, half = threadIdx.x / TK_KEY_BLOCK, width = (int)j.width;
+    float sum[HEADS / 2] = { 0 };
+    for (int d0 = 0; d0 < padded; d0 += AHEAD) {
+        float k[AHEAD];
 #pragma unroll
-        for (int i = 0; i < HALF_HEADS; i++) sum[i] = fmaf(q[(half + 2 * i) * j.width + d], k, sum[i]);
+        for (int d = 0; d < AHEAD; d++) {
+            const float v = key_at<T>(j.ck, row, d0 + d < width ? d0 + d : 0, width);
+            k[d] = d0 + d < width ? v : 0;
+        }
+#pragma unroll
+        for (int i = 0; i < HEADS / 2; i++)
+#pragma unroll
+            for (int d = 0; d < AHEAD; d += 4) {
+                const float4 v = *(const float4 *)&q[(half + 2 * i) * padded + d0 + d];
+                sum[i] = fmaf(v.w, k[d + 3], fmaf(v.z, k[d + 2], fmaf(v.y, k[d + 1], fmaf(v.x, k[d], sum[i]))));
+            }
     }
-    for (int i = 0; i < HALF_HEADS; i++)
+#pragma unroll
+    for (int i = 0; i < HEADS / 2; i++)
         if (half + 2 * i < heads)
             score[half + 2 * i][key] = seen ? score_of(j.attr, sum[i], slope[half + 2 * i], back) : -INFINITY;
+}
+
+/* o += weights x values of keys skip .. keys - 1, for number d of each head */
+template <int T, int HEADS>
+__device__ inline void sum_values(float *o, int stride, const float (*weight)[TK_KEY_BLOCK], const attn_job &j,
+                                  const int64_t *rows, int64_t d, int skip, int keys) {
+    for (int k0 = skip / AHEAD * AHEAD; k0 < keys; k0 += AHEAD) {
+        float v[AHEAD];
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++) {
+            const bool seen = k0 + k >= skip && k0 + k < keys;
+            const float x = value_at<T>(j.cv, rows[seen ? k0 + k : skip], d, j.width);
+            v[k] = seen ? x : 0; /* what lies beyond may be anything */
+        }
+#pragma unroll
+        for (int h = 0; h < HEADS; h++)
+#pragma unroll
+            for (int k = 0; k < AHEAD; k += 4) {
+                const float4 p = *(const float4 *)&weight[h][k0 + k];
+                o[h * stride] = fmaf(p.w, v[k + 3], fmaf(p.z, v[k + 2], fmaf(p.y, v[k + 1], fmaf(p.x, v[k], o[h * stride]))));
+            }
+    }
 }
 
 /* Scores become weights relative to the largest score so far; a warp has every fourth head. */
@@ -132,22 +165,26 @@ __device__ inline void weigh_block(float (*score)[TK_KEY_BLOCK], float *most, fl
     }
 }
 
-template <int T, int SPANS> /* SPANS: numbers of a head that a thread sums, ATTN_THREADS apart */
+template <int T, int HEADS, int SPANS> /* SPANS: numbers of a head that a thread sums, ATTN_THREADS apart */
 __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
-    extern __shared__ float q[]; /* [HEADS][width] */
-    __shared__ float score[HEADS][TK_KEY_BLOCK], most[HEADS], total[HEADS], alpha[HEADS], slope[HEADS];
+    extern __shared__ __align__(16) float q[]; /* [HEADS][padded] */
+    __shared__ __align__(16) float score[HEADS][TK_KEY_BLOCK];
+    __shared__ float most[HEADS], total[HEADS], alpha[HEADS], slope[HEADS];
     __shared__ int64_t rows[TK_KEY_BLOCK];
     if (j.width > SPANS * ATTN_THREADS) __trap(); /* heads of more than 512 numbers: a failure, not an answer */
     const int64_t t = blockIdx.x, g = blockIdx.y, first = (int64_t)blockIdx.z * HEADS;
-    const int heads = (int)TK_MIN((int64_t)HEADS, j.shared - first);
+    const int heads = (int)TK_MIN((int64_t)HEADS, j.shared - first), padded = ((int)j.width + AHEAD - 1) / AHEAD * AHEAD;
     const int64_t at = ((t * j.groups + g) * j.shared + first) * j.width;
     const int seq = sequence_of(j.batch, t);
     const int64_t count = seq < 0 ? 0 : j.batch->past[seq] + t - j.batch->start[seq] + 1;
     const int64_t least = j.attr.i[0] > 0 && count > j.attr.i[0] ? count - j.attr.i[0] : 0; /* the first key seen */
-    for (int64_t i = threadIdx.x; i < HEADS * j.width; i += ATTN_THREADS)
-        q[i] = i < heads * j.width ? j.q[at + i] : 0;
+    for (int i = threadIdx.x; i < HEADS * padded; i += ATTN_THREADS) {
+        const int h = i / padded, d = i % padded;
+        q[i] = h < heads && d < j.width ? j.q[at + h * j.width + d] : 0;
+    }
+    for (int i = threadIdx.x; i < HEADS * TK_KEY_BLOCK; i += ATTN_THREADS) score[i / TK_KEY_BLOCK][i % TK_KEY_BLOCK] = 0;
     if (threadIdx.x < HEADS) {
-        most[threadIdx.x] = -INFINITY, total[threadIdx.x] = 0;
+        most[threadIdx.x] = -INFINITY, total[threadIdx.x] = 0, alpha[threadIdx.x] = 0;
         slope[threadIdx.x] = slope_of(j, g, first + threadIdx.x);
     }
     float o[HEADS][SPANS] = {};
@@ -155,14 +192,14 @@ __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
         const int keys = (int)TK_MIN((int64_t)TK_KEY_BLOCK, count - from), skip = (int)TK_MAX(least - from, (int64_t)0);
         __syncthreads();
         if (threadIdx.x < keys) {
-            const int64_t key = from + threadIdx.x;
-            const int32_t page = j.batch->pages[(int64_t)seq * j.batch->max_pages + key / j.size];
-            rows[threadIdx.x] = (page * j.groups + g) * j.size + key % j.size;
+            const int32_t key = (int32_t)from + (int32_t)threadIdx.x, size = (int32_t)j.size;
+            const int64_t page = j.batch->pages[(int64_t)seq * j.batch->max_pages + key / size];
+            rows[threadIdx.x] = (page * j.groups + g) * size + key % size;
         }
         __syncthreads();
         const int key = threadIdx.x % TK_KEY_BLOCK;
         const bool seen = key >= skip && key < keys;
-        score_block<T>(score, q, j, slope, seen ? rows[key] : 0, count - 1 - from - key, heads, seen);
+        score_block<T, HEADS>(score, q, padded, j, slope, rows[seen ? key : skip], count - 1 - from - key, heads, seen);
         __syncthreads();
         weigh_block(score, most, total, alpha, heads, skip, keys);
         __syncthreads();
@@ -171,12 +208,8 @@ __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
             const int64_t d = threadIdx.x + s * ATTN_THREADS;
             if (d >= j.width) break;
 #pragma unroll
-            for (int h = 0; h < HEADS; h++) o[h][s] *= h < heads ? alpha[h] : 0;
-            for (int k = skip; k < keys; k++) {
-                const float v = value_at<T>(j.cv, rows[k], d, j.width);
-#pragma unroll
-                for (int h = 0; h < HEADS; h++) o[h][s] = fmaf(h < heads ? score[h][k] : 0, v, o[h][s]);
-            }
+            for (int h = 0; h < HEADS; h++) o[h][s] *= alpha[h];
+            sum_values<T, HEADS>(&o[0][s], SPANS, score, j, rows, d, skip, keys);
         }
     }
     __syncthreads();
@@ -198,18 +231,26 @@ __global__ void sink_rows(float *y, const float *o, const float *l, const float 
     for (int64_t d = threadIdx.x; d < width; d += blockDim.x) y[row * width + d] = o[row * width + d] * kept;
 }
 
+template <int T, int HEADS> static void start_attn(const attn_job &j, int64_t tokens, cudaStream_t stream) {
+    const dim3 grid((unsigned)tokens, (unsigned)j.groups, (unsigned)tk_ceil_div(j.shared, HEADS));
+    const size_t bytes = HEADS * tk_align((size_t)j.width, AHEAD) * sizeof(float);
+    if (j.width <= ATTN_THREADS)
+        attend<T, HEADS, 1><<<grid, ATTN_THREADS, bytes, stream>>>(j);
+    else
+        attend<T, HEADS, 4><<<grid, ATTN_THREADS, bytes, stream>>>(j);
+}
+
 template <int T> static void run_attn(const tk_args *a) {
     const attn_job j = { (float *)a->p[4], (float *)a->p[5],  (const float *)a->p[0], a->p[2],
                          a->p[3],          a->batch,          TK_DIM(a, 'g'),         TK_DIM(a, 'r'),
                          TK_DIM(a, 'd'),   TK_DIM(a, 's'),    a->attr,                a->dim['g' - 'a'],
                          a->dim['r' - 'a'] };
-    const dim3 grid((unsigned)TK_DIM(a, 't'), (unsigned)j.groups, (unsigned)tk_ceil_div(j.shared, HEADS));
-    const size_t bytes = HEADS * (size_t)j.width * sizeof(float);
-    switch (tk_ceil_div(j.width, ATTN_THREADS)) {
-    case 1: attend<T, 1><<<grid, ATTN_THREADS, bytes, stream_of(a)>>>(j); break;
-    case 2: attend<T, 2><<<grid, ATTN_THREADS, bytes, stream_of(a)>>>(j); break;
-    default: attend<T, 4><<<grid, ATTN_THREADS, bytes, stream_of(a)>>>(j);
-    }
+    if (j.shared <= 2)
+        start_attn<T, 2>(j, TK_DIM(a, 't'), stream_of(a));
+    else if (j.shared <= 4)
+        start_attn<T, 4>(j, TK_DIM(a, 't'), stream_of(a));
+    else
+        start_attn<T, 8>(j, TK_DIM(a, 't'), stream_of(a));
 }
 
 template <int T> static void run_put(const tk_args *a) {

@@ -10,24 +10,36 @@ namespace tk {
 
 /* A block has 32 rows, a lane one of them; a warp takes every fourth token. Weights go through shared memory in tiles
  * of SPAN k, the next tile's loads being on their way meanwhile. */
-enum { ROWS = 32, WARPS = 4, SPAN = 128, PADDED = SPAN + 4, FETCHES = ROWS * SPAN / EIGHT / (WARPS * 32) };
+enum { ROWS = 32, WARPS = 4, SPAN = WARPS * 32, PADDED = SPAN + 4, FETCHES = ROWS * SPAN / EIGHT / (WARPS * 32) };
 
-template <int T> struct tile_loads {
+/* Addresses beyond the matrix read its first numbers instead, which nobody uses: loads without branches overlap. */
+template <int T, int EACH> struct tile_loads {
     weights<T> w[FETCHES];
-    __device__ void fetch(const uint8_t *m, int64_t rows, int64_t width, int64_t first, int64_t k0) {
+    float x[WARPS * EACH]; /* number threadIdx.x of the tile, of each token */
+    __device__ void fetch(const uint8_t *m, const float *xm, int64_t rows, int64_t width, int64_t row0, int64_t tokens,
+                          int64_t k0) {
+#pragma unroll
         for (int i = 0; i < FETCHES; i++) {
-            const int at = (int)threadIdx.x + i * WARPS * 32, row = at / (SPAN / EIGHT), k = at % (SPAN / EIGHT) * EIGHT;
-            if (first + row < rows && k0 + k < width) w[i].load(m, width, first + row, k0 + k);
+            const int at = (int)threadIdx.x + i * WARPS * 32;
+            const int64_t row = row0 + at / (SPAN / EIGHT), k = k0 + at % (SPAN / EIGHT) * EIGHT;
+            w[i].load(m, width, row < rows ? row : 0, k < width ? k : 0);
         }
+        const int64_t k = k0 + threadIdx.x;
+#pragma unroll
+        for (int t = 0; t < WARPS * EACH; t++) x[t] = xm[(t < tokens ? t : 0) * width + (k < width ? k : 0)];
     }
-    __device__ void put(float (*tile)[PADDED]) const {
+    __device__ void put(float (*tile)[PADDED], float (*xs)[SPAN]) const {
+#pragma unroll
         for (int i = 0; i < FETCHES; i++) {
             const int at = (int)threadIdx.x + i * WARPS * 32, row = at / (SPAN / EIGHT), k = at % (SPAN / EIGHT) * EIGHT;
             float v[EIGHT];
             w[i].numbers(v);
+#pragma unroll
             for (int j = 0; j < EIGHT; j += 4)
                 *(float4 *)&tile[row][k + j] = make_float4(v[j], v[j + 1], v[j + 2], v[j + 3]);
         }
+#pragma unroll
+        for (int t = 0; t < WARPS * EACH; t++) xs[t][threadIdx.x] = x[t];
     }
 };
 
@@ -39,31 +51,31 @@ __global__ void __launch_bounds__(WARPS * 32)
     const int64_t row0 = (int64_t)blockIdx.x * ROWS, t0 = (int64_t)blockIdx.y * WARPS * EACH;
     const int mine = (int)TK_MIN((int64_t)EACH, (tokens - t0 - warp + WARPS - 1) / WARPS); /* of this warp */
     float sum[EACH] = { 0 };
-    tile_loads<T> next = {};
-    next.fetch(m, rows, width, row0, 0);
+    tile_loads<T, EACH> next;
+    x += t0 * width;
+    next.fetch(m, x, rows, width, row0, tokens - t0, 0);
     for (int64_t k0 = 0; k0 < width; k0 += SPAN) {
         const int span = (int)TK_MIN((int64_t)SPAN, width - k0);
         __syncthreads();
-        next.put(tile);
-        for (int i = threadIdx.x; i < WARPS * EACH * SPAN; i += WARPS * 32) {
-            const int64_t t = t0 + i / SPAN;
-            xs[i / SPAN][i % SPAN] = t < tokens && i % SPAN < span ? x[t * width + k0 + i % SPAN] : 0;
-        }
+        next.put(tile, xs);
         __syncthreads();
-        if (k0 + SPAN < width) next.fetch(m, rows, width, row0, k0 + SPAN);
-        int k = 0;
-        for (; k + 4 <= span; k += 4) {
-            const float4 w = *(const float4 *)&tile[lane][k];
+        if (k0 + SPAN < width) next.fetch(m, x, rows, width, row0, tokens - t0, k0 + SPAN);
+        if (mine <= 0) continue;
+        if (span == SPAN) {
+#pragma unroll 8
+            for (int k = 0; k < SPAN; k += 4) {
+                const float4 w = *(const float4 *)&tile[lane][k];
 #pragma unroll
-            for (int i = 0; i < EACH; i++) {
-                if (i >= mine) break;
-                const float4 v = *(const float4 *)&xs[warp + i * WARPS][k];
-                sum[i] = fmaf(v.w, w.w, fmaf(v.z, w.z, fmaf(v.y, w.y, fmaf(v.x, w.x, sum[i]))));
+                for (int i = 0; i < EACH; i++) {
+                    const float4 v = *(const float4 *)&xs[warp + i * WARPS][k];
+                    sum[i] = fmaf(v.w, w.w, fmaf(v.z, w.z, fmaf(v.y, w.y, fmaf(v.x, w.x, sum[i]))));
+                }
             }
-        }
-        for (; k < span; k++)
+        } else {
+            for (int k = 0; k < span; k++)
 #pragma unroll
-            for (int i = 0; i < EACH; i++) sum[i] = fmaf(xs[warp + i * WARPS][k], tile[lane][k], sum[i]);
+                for (int i = 0; i < EACH; i++) sum[i] = fmaf(xs[warp + i * WARPS][k], tile[lane][k], sum[i]);
+        }
     }
 #pragma unroll
     for (int i = 0; i < EACH; i++)
