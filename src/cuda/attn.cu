@@ -125,10 +125,12 @@ __device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q,
             score[half + 2 * i][key] = seen ? score_of(j.attr, sum[i], slope[half + 2 * i], back) : -INFINITY;
 }
 
-/* o += weights x values of keys skip .. keys - 1, for number d of each head */
+/* sum = weights x values of keys skip .. keys - 1, for number d of each head */
 template <int T, int HEADS>
-__device__ inline void sum_values(float *o, int stride, const float (*weight)[TK_KEY_BLOCK], const attn_job &j,
+__device__ inline void sum_values(float sum[HEADS], const float (*weight)[TK_KEY_BLOCK], const attn_job &j,
                                   const int64_t *rows, int64_t d, int skip, int keys) {
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) sum[h] = 0;
     for (int k0 = skip / AHEAD * AHEAD; k0 < keys; k0 += AHEAD) {
         float v[AHEAD];
 #pragma unroll
@@ -142,7 +144,7 @@ __device__ inline void sum_values(float *o, int stride, const float (*weight)[TK
 #pragma unroll
             for (int k = 0; k < AHEAD; k += 4) {
                 const float4 p = *(const float4 *)&weight[h][k0 + k];
-                o[h * stride] = fmaf(p.w, v[k + 3], fmaf(p.z, v[k + 2], fmaf(p.y, v[k + 1], fmaf(p.x, v[k], o[h * stride]))));
+                sum[h] = fmaf(p.w, v[k + 3], fmaf(p.z, v[k + 2], fmaf(p.y, v[k + 1], fmaf(p.x, v[k], sum[h]))));
             }
     }
 }
@@ -207,9 +209,10 @@ __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
         for (int s = 0; s < SPANS; s++) {
             const int64_t d = threadIdx.x + s * ATTN_THREADS;
             if (d >= j.width) break;
+            float sum[HEADS]; /* by itself first: one chain over all keys would round more */
+            sum_values<T, HEADS>(sum, score, j, rows, d, skip, keys);
 #pragma unroll
-            for (int h = 0; h < HEADS; h++) o[h][s] *= alpha[h];
-            sum_values<T, HEADS>(&o[0][s], SPANS, score, j, rows, d, skip, keys);
+            for (int h = 0; h < HEADS; h++) o[h][s] = fmaf(o[h][s], alpha[h], sum[h]);
         }
     }
     __syncthreads();
