@@ -292,6 +292,8 @@ void instance_make(instance *in, const op_case *c, rng *r) {
     for (int i = 0; i < sig->nin + sig->nout; i++) {
         tensor *t = &in->t[in->n++];
         *t = tensor_new(sig->o[i].name, sig->o[i].letters, in->dim);
+        if (named(t, in, "experts2", "x")) /* a token's rows are one, as quant sees them */
+            t->rows = in->dim['t' - 'a'].n, t->cols = in->dim['a' - 'a'].n * in->dim['k' - 'a'].n;
         if (i < sig->nin && !sig->o[i].made_of[0]) fill(t, in, r);
         t->integer |= named(t, in, "route", "i");
     }

@@ -31,7 +31,7 @@ static bool exact(const instance *in) { return is(in, " pack quant pick embed ca
 /* ---- dtypes of operands ---- */
 
 static bool is_weight(const instance *in, const char *name) {
-    if (is(in, " linear embed head qlinear ")) return !strcmp(name, "w");
+    if (is(in, " linear experts experts2 embed head qlinear ")) return !strcmp(name, "w");
     if (is(in, " kvput attn_paged ")) return name[1] == 'k' || (name[1] == 'v' && name[0] != 'd');
     return false;
 }

@@ -20,6 +20,7 @@ static const tk_dtype pairs[][2] = {
     { TK_Q4_0, TK_P_Q4_0 }, { TK_Q4_1, TK_P_Q4_1 }, { TK_Q4_K, TK_P_Q4_K }, { TK_Q6_K, TK_P_Q6_K },
     { TK_Q5_0, TK_P_Q5_0 }, { TK_Q5_1, TK_P_Q5_1 }, { TK_IQ4_NL, TK_P_IQ4_NL }, { TK_MXFP4, TK_P_MXFP4 },
     { TK_Q2_K, TK_P_Q2_K }, { TK_Q3_K, TK_P_Q3_K }, { TK_Q5_K, TK_P_Q5_K }, { TK_IQ4_XS, TK_P_IQ4_XS },
+    { TK_Q4_Z, TK_P_Q4_Z }, { TK_F8, TK_P_F8 },
 };
 
 static uint32_t counter;
@@ -65,8 +66,15 @@ static uint8_t *make_file(tk_dtype t, int64_t n, int64_t k) {
             m[b] = (uint8_t)(word() % 16 || b / 17 % (size_t)(k / 32) == 0 ? 117 + word() % 3 : word() % 2);
             continue;
         }
+        if (t == TK_F8) { /* any e4m3 but NaN */
+            const float scale = word() % 16 ? number() / 64 : 0;
+            for (size_t i = b + 4; i < b + 36; i++) m[i] = (m[i] & 0x7f) == 0x7f ? 0 : m[i];
+            memcpy(m + b, &scale, 4);
+            continue;
+        }
+        if (t == TK_Q4_Z) low = tk_f32_f16((float)(word() % 17));
         memcpy(m + b + (t == TK_Q6_K ? 208 : t == TK_Q3_K ? 108 : t == TK_Q2_K ? 80 : 0), &d, 2);
-        if (t == TK_Q4_1 || t == TK_Q5_1 || t == TK_Q4_K || t == TK_Q5_K) memcpy(m + b + 2, &low, 2);
+        if (t == TK_Q4_1 || t == TK_Q4_Z || t == TK_Q5_1 || t == TK_Q4_K || t == TK_Q5_K) memcpy(m + b + 2, &low, 2);
         if (t == TK_Q2_K) memcpy(m + b + 82, &low, 2);
     }
     return m;

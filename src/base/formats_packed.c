@@ -30,6 +30,16 @@ void tk__unpack_p_bf16(float *dst, const void *m, int64_t rows, int64_t cols, in
     for (int64_t i = 0; i < cols; i++) dst[i] = tk_bf16_f32(tk_le16(p + i / 2 * 64 + i % 2 * 2));
 }
 
+void tk__unpack_p_f8(float *dst, const void *m, int64_t rows, int64_t cols, int64_t row) {
+    (void)rows;
+    const uint8_t *p = panel_of(m, TK_P_F8, cols, row);
+    const int64_t r = row % TK_PANEL;
+    for (int64_t i = 0; i < cols; i++) {
+        const uint8_t *block = p + i / 32 * 576;
+        dst[i] = tk__e4m3_f32(block[i % 32 * 16 + r]) * tk_bits_f32(tk_le32(block + 512 + r * 4));
+    }
+}
+
 /* ---- quantized ---- */
 
 tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b) {
@@ -39,7 +49,8 @@ tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b) {
     switch (t) {
     case TK_P_Q8_0: v.q = panel + b / 2 * 1088 + b % 2 * 512, v.mask = 255, v.zero = 128; break;
     case TK_P_Q4_0: v.q = panel + b / 2 * 576 + b % 2 * 256, v.zero = 8, v.fold = true; break;
-    case TK_P_Q4_1: v.q = panel + b * 320, v.fold = true; break;
+    case TK_P_Q4_1:
+    case TK_P_Q4_Z: v.q = panel + b * 320, v.fold = true; break;
     case TK_P_Q5_0:
     case TK_P_Q5_1:
         v.top = t == TK_P_Q5_1 ? panel + b * 384 : panel + b / 2 * 704 + b % 2 * 320;
@@ -85,6 +96,10 @@ void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, fl
     case TK_P_IQ4_NL: *scale = half_at(panel + b / 2 * 576 + 512 + b % 2 * 32, r); break;
     case TK_P_Q5_0: *scale = half_at(panel + b / 2 * 704 + 640 + b % 2 * 32, r); break;
     case TK_P_MXFP4: *scale = tk__e8m0_half(panel[b / 4 * 1088 + 1024 + b % 4 * 16 + r]); break;
+    case TK_P_Q4_Z:
+        p = panel + b * 320 + 256;
+        *scale = half_at(p, r), *add = -(*scale * half_at(p + 32, r));
+        break;
     case TK_P_Q4_1:
     case TK_P_Q5_1:
         p = panel + (b + 1) * tk_formats[t].bytes - 64;
@@ -141,6 +156,7 @@ static void unpack(tk_dtype t, float *dst, const void *m, int64_t cols, int64_t 
 UNPACK(p_q8_0, TK_P_Q8_0)
 UNPACK(p_q4_0, TK_P_Q4_0)
 UNPACK(p_q4_1, TK_P_Q4_1)
+UNPACK(p_q4_z, TK_P_Q4_Z)
 UNPACK(p_q5_0, TK_P_Q5_0)
 UNPACK(p_q5_1, TK_P_Q5_1)
 UNPACK(p_iq4_nl, TK_P_IQ4_NL)

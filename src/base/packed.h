@@ -15,6 +15,7 @@
  *   P_Q4_0  64 k: two blocks of lines [4] of nibbles, then f16 d[2][16]. A block's low nibbles are its k
  *           0-15, its high nibbles 16-31 (as in the file)
  *   P_Q4_1  32 k: lines [4] of nibbles, f16 d[16], f16 m[16]
+ *   P_Q4_Z  as P_Q4_1, m being the zero     P_F8  32 k: [k][16] bytes, float32 d[16]
  *   P_Q4_K  256 k: lines [4][8] of nibbles (pair c: low nibbles are sub-block 2 c, high ones 2 c + 1), f16
  *           d[16], f16 dmin[16], u8 scale[8][16], u8 min[8][16]. The six-bit numbers take a byte each: 2.8 %
  *           more than the file for a decoding of three instructions

@@ -138,11 +138,13 @@ FN vi dot_u8(vi sum, vi w, const signed char *x) {
 
 FLOATING(f32, TK_P_F32)
 FLOATING(f16, TK_P_F16)
+FLOATING(f8, TK_P_F8)
 SIZES(FLOATS, bf16, TK_P_BF16)
 KERNEL(bf16, .tile = { TO_4(bf16) }, .unit = 1, .chunk = 512)
 INTEGER(q8_0, TK_P_Q8_0)
 INTEGER(q4_0, TK_P_Q4_0)
 INTEGER(q4_1, TK_P_Q4_1)
+INTEGER(q4_z, TK_P_Q4_Z)
 EXPANDING(q4_k, TK_P_Q4_K, 4)
 EXPANDING(q6_k, TK_P_Q6_K, 1)
 INTEGER(q5_0, TK_P_Q5_0)

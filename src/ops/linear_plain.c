@@ -28,6 +28,13 @@ static void expand(float (*w)[16], tk_dtype t, const uint8_t *panel, int64_t fro
         for (int64_t k = from; k < end; k++)
             for (int r = 0; r < 16; r++) w[k - from][r] = tk_f16_f32(tk_le16(panel + k * 32 + r * 2));
         break;
+    case TK_P_F8:
+        for (int64_t k = from; k < end; k++)
+            for (int r = 0; r < 16; r++) {
+                const uint8_t *block = panel + k / 32 * 576;
+                w[k - from][r] = tk__e4m3_f32(block[k % 32 * 16 + r]) * tk_bits_f32(tk_le32(block + 512 + r * 4));
+            }
+        break;
     case TK_P_BF16:
         for (int64_t k = from; k < end; k++)
             for (int r = 0; r < 16; r++)

@@ -48,6 +48,12 @@ INLINE vf weight(const int type, const uint8_t *panel, int64_t k, const int odd)
     switch (type) {
     case TK_P_F32: return vf_load(panel + k * 64);
     case TK_P_F16: return vf_f16(panel + k * 32);
+    case TK_P_F8: { /* the bits of e4m3 as those of a float 2^120 times too small */
+        const uint8_t *block = panel + k / 32 * 576;
+        const vi x = vi_u8(block + k % 32 * 16);
+        const vi bits = vi_or(vi_sll32(vi_and(x, vi_set1(0x80)), 24), vi_sll32(vi_and(x, vi_set1(0x7f)), 20));
+        return vf_mul(vf_mul(vi_as_vf(bits), vf_set1(0x1p120f)), vf_load(block + 512));
+    }
     default: { /* k is even; odd: of k + 1 */
         vi both = vi_load(panel + k * 32);
         return vi_as_vf(odd ? vi_and(both, vi_set1((int)0xffff0000)) : vi_sll32(both, 16));
@@ -57,7 +63,7 @@ INLINE vf weight(const int type, const uint8_t *panel, int64_t k, const int odd)
 
 INLINE void step_float(const int type, const int mr, vf sum[], const tile *t, int64_t k, const int odd) {
     vf w = weight(type, t->w, k, odd);
-    if (!odd) __builtin_prefetch(t->w + k * (type == TK_P_F32 ? 64 : 32) + t->ahead);
+    if (!odd) __builtin_prefetch(t->w + k * (type == TK_P_F32 ? 64 : type == TK_P_F8 ? 18 : 32) + t->ahead);
     UNROLL for (int i = 0; i < mr; i++) {
         float x;
         memcpy(&x, t->x + (size_t)i * t->x_step + (size_t)(k + odd) * 4, 4);

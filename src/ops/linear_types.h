@@ -22,6 +22,7 @@ INLINE layout layout_of(const int type) {
     case TK_P_IQ4_XS:
     case TK_P_MXFP4: return (layout){ 1, 2, 1, 4, 0, true };
     case TK_P_Q4_1:
+    case TK_P_Q4_Z:
     case TK_P_Q5_1: return (layout){ 1, 2, 1, 4, 1, false };
     case TK_P_Q2_K: return (layout){ 4, 4, 1, 8, 2, false };
     case TK_P_Q3_K: return (layout){ 4, 4, 1, 8, 0, true };
@@ -50,6 +51,10 @@ INLINE void block_scales(const int type, const uint8_t *panel, size_t b, int hal
     case TK_P_Q5_0: *scale = vf_f16(panel + b / 2 * 704 + 640 + b % 2 * 32); break;
     case TK_P_MXFP4: *scale = power_of_two(panel + b / 4 * 1088 + 1024 + b % 4 * 16); break;
     case TK_P_Q4_1: *scale = vf_f16(panel + b * 320 + 256), *low = vf_f16(panel + b * 320 + 288); break;
+    case TK_P_Q4_Z:
+        *scale = vf_f16(panel + b * 320 + 256);
+        *low = vf_neg(vf_mul(*scale, vf_f16(panel + b * 320 + 288)));
+        break;
     case TK_P_Q5_1: *scale = vf_f16(panel + b * 384 + 320), *low = vf_f16(panel + b * 384 + 352); break;
     case TK_P_Q2_K: { /* the scales are in the bytes */
         const vi both = vi_load(p + 1024 + z / 2 * 64);
@@ -120,7 +125,8 @@ INLINE void line_runs(const int type, vi w[4], const uint8_t *panel, size_t b, i
     case TK_P_Q4_0:
     case TK_P_IQ4_NL: q = panel + b / 2 * 576 + b % 2 * 256 + line * 64; break;
     case TK_P_MXFP4: q = panel + b / 4 * 1088 + b % 4 * 256 + line * 64; break;
-    case TK_P_Q4_1: q = panel + b * 320 + line * 64; break;
+    case TK_P_Q4_1:
+    case TK_P_Q4_Z: q = panel + b * 320 + line * 64; break;
     case TK_P_Q5_0: q = panel + b / 2 * 704 + b % 2 * 320 + 64 + line * 64; break;
     case TK_P_Q5_1: q = panel + b * 384 + 64 + line * 64; break;
     case TK_P_Q2_K: q = p + part * 512 + line * 64; break;

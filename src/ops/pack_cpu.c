@@ -98,6 +98,7 @@ static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16],
         halves(p + 512 + b % 2 * 32, src, 0);
         break;
     case TK_Q4_1:
+    case TK_Q4_Z:
         p = panel + b * 320;
         lines(p, src, 4, 4, 0);
         halves(p + 256, src, 0), halves(p + 288, src, 2);
@@ -111,6 +112,13 @@ static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16],
         p = panel + b * 384;
         fifth_bits(p, src, 4), lines(p + TK_LINE, src, 8, 4, 0);
         halves(p + 320, src, 0), halves(p + 352, src, 2);
+        break;
+    case TK_F8:
+        p = panel + b * 576;
+        for (int r = 0; r < 16; r++) {
+            for (int k = 0; k < 32; k++) p[k * 16 + r] = src[r][4 + k];
+            memcpy(p + 512 + r * 4, src[r], 4);
+        }
         break;
     case TK_MXFP4:
         p = panel + b / 4 * 1088;
