@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares Tokamak's tokenizers with Hugging Face's `tokenizers` (PyPI), string by string.
 
-    pip install tokenizers gguf
+    pip install tokenizers gguf sentencepiece protobuf
     python tools/judge_tokenizers.py [--lib build/lib/libtokamak.so] [--cli build/bin/tokamak] [--count 20000] [NAME...]
 
-NAME: folders of $TOKAMAK_SHARED/tokenizers (tokenizer.json, plain or .xz), paths of tokenizer.json files, "zoo" (random tokenizers of every kind), "gguf"
+NAME: folders of $TOKAMAK_SHARED/tokenizers (tokenizer.json, plain or .xz), paths of tokenizer.json files, "zoo" (random tokenizers of every kind), "sentencepiece" (its models, randomly trained), "gguf"
 (the .inp/.out pairs of $TOKAMAK_SHARED/gguf_vocab) or "llama2c" (stories260k's tok512.bin against a port of llama2.c).
 Each string is encoded with and without special parsing and begin/end tokens, decoded with and without special tokens,
 and decoded token by token. With --cli the strings also go through `tokamak tokenize --jsonl`. Prints one line per tokenizer;
@@ -70,6 +70,10 @@ class Tokamak:
     @classmethod
     def from_json(cls, text):
         return cls(lambda out: cls.lib.tk_tokenizer_from_json(out, Str(text, len(text)), None))
+
+    @classmethod
+    def from_sentencepiece(cls, data):
+        return cls(lambda out: cls.lib.tk_tokenizer_from_sentencepiece(out, data, C.c_size_t(len(data))))
 
     @classmethod
     def from_tokbin(cls, data):
@@ -312,6 +316,57 @@ def judge_zoo(args):
     return r.done(time.time() - start)
 
 
+def sentencepiece_model(rng):
+    """A small model by the package's trainer, options at random; sometimes a few pieces are marked unused afterwards."""
+    import io
+    import sentencepiece
+    import tokenizer_zoo
+    from sentencepiece import sentencepiece_model_pb2
+    maybe = lambda p=0.5: rng.random() < p
+    out, kind = io.BytesIO(), rng.choice(["unigram", "unigram", "bpe", "bpe", "char"])
+    more = {"vocab_size": rng.choice([200, 300, 450])} if kind != "char" else {"vocab_size": 120}
+    fallback = kind != "char" and maybe()
+    if fallback:
+        more["vocab_size"] += 256
+    lines = tokenizer_zoo.TEXT * 3
+    user = [u for u in ["<mask>", "ab", "the", "▁▁", "\n", "e f", "😀"] if maybe(0.3)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=out, minloglevel=9, hard_vocab_limit=False, model_type=kind, byte_fallback=fallback,
+        normalization_rule_name=rng.choice(["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"]), add_dummy_prefix=maybe(0.7),
+        remove_extra_whitespaces=maybe(), treat_whitespace_as_suffix=maybe(0.2), user_defined_symbols=user,
+        control_symbols=[c for c in ["<ctl>", "[INST]"] if maybe(0.3)], split_digits=maybe(), max_sentencepiece_length=rng.choice([4, 16]), **more)
+    if maybe(0.3) and kind != "char":
+        m = sentencepiece_model_pb2.ModelProto.FromString(out.getvalue())
+        for p in m.pieces:
+            if p.type == 1 and len(p.piece) > 1 and maybe(0.2):
+                p.type = 5
+        return m.SerializeToString()
+    return out.getvalue()
+
+
+def judge_sentencepiece(args):
+    import sentencepiece
+    start, rng, r = time.time(), random.Random(args.seed), Report("sentencepiece")
+    for _ in range(max(args.count // 400, 1)):
+        data = sentencepiece_model(rng)
+        sp, tk, bad = sentencepiece.SentencePieceProcessor(model_proto=data), Tokamak.from_sentencepiece(data), r.bad
+        for _ in range(400):
+            s = some_string(rng, ["<s>", "<ctl>", "<mask>", "ab", "e f"]).decode("utf-8", "replace").replace("\0", "")
+            ids = tk.encode(s.encode(), 0)
+            r.same(ids, sp.encode(s), f"encode {s!a}")
+            if rng.randrange(2):
+                ids = [rng.randrange(sp.vocab_size()) for _ in range(rng.randrange(1, 20))]
+            want = sp.decode(ids)
+            r.same(tk.decode(ids, 0), want, f"decode {ids}")
+            r.same("".join(tk.stream(ids, 0)), want, f"stream {ids}")
+        if r.bad > bad:
+            path = os.path.join(tempfile.gettempdir(), f"judge-{r.bad}.model")
+            open(path, "wb").write(data)
+            print(f"sentencepiece: that was {path}", file=sys.stderr)
+        tk.free()
+    return r.done(time.time() - start)
+
+
 def judge_gguf(shared, args):
     bad = 0
     for name in ("gpt-2", "llama-spm", "starcoder", "falcon"):
@@ -391,7 +446,7 @@ def judge_llama2c(shared, args):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("names", nargs="*", default=["gemma2", "gpt2", "llama3_2", "mistral_7b", "qwen2_5", "zoo", "gguf", "llama2c"])
+    p.add_argument("names", nargs="*", default=["gemma2", "gpt2", "llama3_2", "mistral_7b", "qwen2_5", "zoo", "sentencepiece", "gguf", "llama2c"])
     p.add_argument("--lib", default="build/lib/libtokamak.so")
     p.add_argument("--cli", help="also judge this tokamak command")
     p.add_argument("--count", type=int, default=20000)
@@ -403,6 +458,8 @@ def main():
     for name in args.names:
         if name == "zoo":
             bad += judge_zoo(args)
+        elif name == "sentencepiece":
+            bad += judge_sentencepiece(args)
         elif name == "gguf":
             bad += judge_gguf(args.shared, args)
         elif name == "llama2c":

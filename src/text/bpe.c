@@ -62,10 +62,11 @@ static bool candidate(const tk__work *w, const char *s, int32_t i, int32_t j, tk
         c->key = (uint64_t)m->rank << 32 | (uint32_t)i, c->id = m->id;
         return true;
     }
-    if (c->len > t->longest) return false;
+    if (c->len > t->longest || a->id < -1 || b->id < -1 || t->letters_only) return false; /* below -1: frozen */
     int32_t id = tk__pieces_get(&t->ids, s + a->at, c->len);
     if (id < 0 || (t->flags[id] & TK_FLAG_NO_MERGE)) return false;
     c->key = (uint64_t)score_key(t->score[id]) << 32 | (uint32_t)i, c->id = id;
+    if (w->left_of) w->left_of[id] = a->len;
     return true;
 }
 
@@ -301,26 +302,47 @@ static tk_status bpe_word(tk__work *w, const char *s, size_t n) {
 /* ---- SentencePiece-like
  * --------------------------------------------------------------------------------------- */
 
+/* What a symbol is in the end. A piece that is not used falls apart as it was put together last. */
+static tk_status push_symbol(tk__work *w, const char *s, size_t n, int32_t id, bool *unknown) {
+    const tk_tokenizer *t = w->t;
+    while (id >= 0 && (t->flags[id] & TK_FLAG_UNUSED) && w->left_of && w->left_of[id] && w->left_of[id] < n) {
+        size_t left = w->left_of[id];
+        TK_TRY(push_symbol(w, s, left, tk__pieces_get(&t->ids, s, left), unknown));
+        s += left, n -= left;
+        id = tk__pieces_get(&t->ids, s, n);
+    }
+    bool was = *unknown;
+    *unknown = false;
+    if (id >= 0 && !(t->flags[id] & TK_FLAG_NO_MERGE)) return tk_ids_push(w->out, id);
+    for (size_t k = 0; k < n; k++) {
+        int32_t byte = t->byte_id[(uint8_t)s[k]];
+        *unknown = byte < 0;
+        if (byte < 0 && was && t->fuse_unk) return TK_OK;
+        TK_TRY(tk_ids_push(w->out, byte < 0 ? t->unk : byte));
+        if (byte < 0) break;
+    }
+    return TK_OK;
+}
+
 static tk_status spm_word(tk__work *w, const char *s, size_t n) {
     const tk_tokenizer *t = w->t;
     w->n_symbol = 0;
+    if (t->unused && !w->left_of && !(w->left_of = calloc((size_t)t->size, sizeof *w->left_of)))
+        return TK_FAIL(TK_E_NOMEM, "out of memory\nthe scratch memory of a tokenizer did not fit");
     for (size_t i = 0; i < n;) {
-        unsigned len = tk__utf8_len(s[i]);
-        int32_t id = tk__pieces_get(&t->ids, s + i, len);
-        if (id >= 0 && (t->flags[id] & TK_FLAG_NO_MERGE)) id = -1;
-        TK_TRY(add_symbol(w, id, (uint32_t)i, len));
+        int32_t user = -1;
+        size_t len = tk__sp_user_symbol(t, s + i, n - i, &user);
+        if (!len) len = tk__utf8_len(s[i]);
+        TK_TRY(add_symbol(w, user < 0 ? -1 : -2 - user, (uint32_t)i, (uint32_t)len));
         i += len;
     }
     TK_TRY(merge_all(w, s));
+    bool unknown = false;
     for (size_t i = 0; i < w->n_symbol; i++) {
         const tk__symbol *y = &w->symbol[i];
-        if (y->len && y->id >= 0) TK_TRY(tk_ids_push(w->out, y->id));
-        for (uint32_t k = 0; y->id < 0 && k < y->len; k++) {
-            int32_t id = t->byte_id[(uint8_t)s[y->at + k]];
-            if (id < 0) id = t->unk;
-            TK_TRY(tk_ids_push(w->out, id));
-            if (id == t->unk) break;
-        }
+        if (!y->len) continue;
+        int32_t id = y->id < -1 ? -2 - y->id : y->id < 0 ? tk__pieces_get(&t->ids, s + y->at, y->len) : y->id;
+        TK_TRY(push_symbol(w, s + y->at, y->len, id, &unknown));
     }
     return TK_OK;
 }
@@ -395,7 +417,7 @@ static bool safe_mark(const tk_tokenizer *t, tk_str mark) {
 void tk__model_find_mark(tk_tokenizer *t) {
     static const tk_str marks[] = { { "\xE2\x96\x81", 3 }, { " ", 1 } };
     if (t->bytes || t->ignore_merges || t->sub_prefix.n || t->end_suffix.n) return;
-    if (t->kind != TK_MODEL_BPE && t->kind != TK_MODEL_SPM) return;
+    if ((t->kind != TK_MODEL_BPE && t->kind != TK_MODEL_SPM) || t->unused) return;
     for (size_t k = 0; k < TK_COUNT(marks) && !t->mark.s; k++) {
         if (tk__pieces_get(&t->ids, marks[k].s, marks[k].n) < 0) continue;
         if (safe_mark(t, marks[k])) t->mark = marks[k];

@@ -272,6 +272,47 @@ static tk_status spaces(tk_detok *d, int stage, const char *s, size_t n, bool ra
     return feed(d, stage + 1, s, n, raw);
 }
 
+/* The end of a run of byte pieces, as the sentencepiece package reads it: U+FFFD for each byte that starts nothing
+ * whole. Raw: what bytes spell is no space mark. */
+static tk_status release_sp_bytes(tk_detok *d, int stage) {
+    tk_buf *held = &d->state[stage].held;
+    size_t n = held->len;
+    held->len = 0;
+    for (size_t i = 0, len; i < n; i += len) {
+        uint32_t c;
+        int k = tk__utf8_next(held->data + i, n - i, &c);
+        len = k > 0 ? (size_t)k : 1;
+        TK_TRY(feed(d, stage + 1, k > 0 ? held->data + i : "\xEF\xBF\xBD", k > 0 ? len : 3, true));
+    }
+    return TK_OK;
+}
+
+static tk_status sp_bytes(tk_detok *d, int stage, const char *s, size_t n) {
+    tk_buf *held = &d->state[stage].held;
+    int value = n == 6 && !memcmp(s, "<0x", 3) && s[5] == '>' ? two_digits(s + 3) : -1;
+    if (value >= 0) {
+        char byte = (char)value;
+        tk_buf_put(held, &byte, 1);
+        TK_TRY(tk_buf_check(held));
+        return held->len < d->hold ? TK_OK : release_sp_bytes(d, stage);
+    }
+    TK_TRY(release_sp_bytes(d, stage));
+    return feed(d, stage + 1, s, n, false);
+}
+
+/* Space marks become blanks; the first of the text goes away, or all that stand there. */
+static tk_status sp_spaces(tk_detok *d, int stage, const char *s, size_t n, bool raw) {
+    const tk__decoder *z = &d->t->dec[stage];
+    state *y = &d->state[stage];
+    if (d->flags & TK_DECODE_CONTINUE) y->started = true;
+    if (!y->started && !raw && z->start && n >= z->a.n && !memcmp(s, z->a.s, z->a.n)) {
+        s += z->a.n, n -= z->a.n;
+        y->started = !z->stop;
+    }
+    y->started |= n > 0;
+    return raw ? feed(d, stage + 1, s, n, true) : put_replaced(d, stage, s, n, TK_STR(" "), raw);
+}
+
 static tk_status run(tk_detok *d, int stage, const char *s, size_t n, bool raw) {
     switch (d->t->dec[stage].kind) {
     case TK_DEC_BYTE_LEVEL: return byte_level(d, stage, s, n, raw);
@@ -283,6 +324,8 @@ static tk_status run(tk_detok *d, int stage, const char *s, size_t n, bool raw) 
     case TK_DEC_WORDPIECE: return wordpiece(d, stage, s, n, raw);
     case TK_DEC_SUFFIX: return word_suffix(d, stage, s, n);
     case TK_DEC_ONCE: return once(d, stage, s, n, raw);
+    case TK_DEC_SP_BYTES: return sp_bytes(d, stage, s, n);
+    case TK_DEC_SP: return sp_spaces(d, stage, s, n, raw);
     case TK_DEC_SOME: return n ? feed(d, stage + 1, s, n, raw) : TK_OK;
     default: return spaces(d, stage, s, n, raw);
     }
@@ -312,6 +355,7 @@ static tk_status release(tk_detok *d, int stage) {
     }
     if (z->kind == TK_DEC_BYTE_LEVEL) return release_utf8(d, stage, true);
     if (z->kind == TK_DEC_BYTE_FALLBACK) return release_run(d, stage);
+    if (z->kind == TK_DEC_SP_BYTES) return release_sp_bytes(d, stage);
     if (z->kind == TK_DEC_SUFFIX && y->started)
         return put_replaced(d, stage, held_text(y), y->held.len, TK_STR(""), false);
     if (z->kind == TK_DEC_REPLACE && y->held.len) return feed(d, stage + 1, y->held.data, y->held.len, false);

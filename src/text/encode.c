@@ -31,6 +31,7 @@ void tk__work_free(tk__work *w) {
     for (int i = 0; i < 2; i++) free(w->fragment[i]);
     free(w->seen);
     free(w->best);
+    free(w->left_of);
     free(w);
 }
 

@@ -75,6 +75,8 @@ tk_status tk_tokenizer_from_vocab(tk_tokenizer **out, const tk_vocab *v);
 tk_status tk_tokenizer_from_tokbin(tk_tokenizer **out, const void *data, size_t n, size_t vocab_size);
 /* llm.c's gpt2_tokenizer.bin. data is not kept. */
 tk_status tk_tokenizer_from_llmc(tk_tokenizer **out, const void *data, size_t n);
+/* A SentencePiece .model: the ids of the sentencepiece package. */
+tk_status tk_tokenizer_from_sentencepiece(tk_tokenizer **out, const void *data, size_t n);
 /* A tokenizer.json (tokenizer_config.json beside it is read too), a folder with one, or a tok*.bin. */
 tk_status tk_tokenizer_open(tk_tokenizer **out, const char *path);
 void tk_tokenizer_free(tk_tokenizer *t); /* NULL is fine */

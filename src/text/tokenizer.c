@@ -229,6 +229,7 @@ void tk_tokenizer_free(tk_tokenizer *t) {
     free(t->weight);
     free(t->shown);
     tk__array_free(&t->trie);
+    tk__array_free(&t->user);
     free(t->flags);
     free(t->added);
     tk__image_free(t->image);

@@ -203,6 +203,10 @@ tk_status tk__normalize_charsmap(const tk__normalizer *z, const char *s, size_t 
 /* All normalizers, one after the other, through two buffers; *s, *n: the text, then the result. */
 tk_status tk__normalize(const tk_tokenizer *t, tk_buf two[2], const char **s, size_t *n, size_t *first);
 
+/* sentencepiece.c: the user-defined symbol that s starts with: its length, 0 for none */
+typedef struct tk__sp_rules tk__sp_rules;
+size_t tk__sp_user_symbol(const tk_tokenizer *t, const char *s, size_t n, int32_t *id);
+
 /* charsmap.c: SentencePiece's compiled replacements. The bytes are copied into the arena. */
 typedef struct tk__charsmap tk__charsmap;
 tk_status tk__charsmap_new(tk__charsmap **out, tk_arena *arena, const void *data, size_t n);
@@ -352,7 +356,9 @@ enum {
     TK_DEC_WORDPIECE,
     TK_DEC_SUFFIX,
     TK_DEC_ONCE, /* CTC */
-    TK_DEC_SOME
+    TK_DEC_SOME,
+    TK_DEC_SP_BYTES, /* sentencepiece */
+    TK_DEC_SP
 };
 struct tk__decoder {
     int kind;
@@ -368,7 +374,7 @@ tk_status tk__decoders_parse(tk_tokenizer *t, const json_t *j);
 /* ---- the tokenizer
  * ------------------------------------------------------------------------------------------ */
 
-enum { TK_FLAG_SPECIAL = 1, TK_FLAG_EOG = 2, TK_FLAG_ADDED = 4, TK_FLAG_NO_MERGE = 8 };
+enum { TK_FLAG_SPECIAL = 1, TK_FLAG_EOG = 2, TK_FLAG_ADDED = 4, TK_FLAG_NO_MERGE = 8, TK_FLAG_UNUSED = 16, TK_FLAG_USER = 32 };
 
 struct tk_tokenizer {
     tk_arena arena; /* strings, stages */
@@ -408,6 +414,10 @@ struct tk_tokenizer {
     double *weight; /* [size] */
     double unk_weight;
     bool float_scores;     /* sums are rounded to float, as the sentencepiece package has it */
+    /* SentencePiece */
+    tk__array user;     /* user-defined symbols, which nothing changes or joins */
+    bool unused;        /* some pieces only lead to others (TK_FLAG_UNUSED) */
+    bool letters_only;  /* model type CHAR */
     int32_t inner_node;    /* where walks inside a word start; -1: no such piece */
     size_t max_characters; /* longer words are unknown */
     tk_str
@@ -516,6 +526,7 @@ struct tk__work {
         int32_t id;
     } *best;
     size_t cap_best;
+    uint32_t *left_of; /* [size] sentencepiece: how an unused piece was put together last; NULL: none yet */
     /* The part of a buffer that stems from the text's first character: Metaspace's "first". NULL: none */
     const char *first, *first_end;
 };

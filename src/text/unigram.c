@@ -43,7 +43,8 @@ static tk_status best_paths(tk__work *w, const char *s, size_t n) {
             int32_t id = t->trie.unit[node].value;
             e++;
             if (id < 0) continue;
-            double x = t->weight[id] + here;
+            double x = t->weight[id] + here; /* the package compares user-defined symbols before it rounds */
+            if (t->float_scores && !(t->flags[id] & TK_FLAG_USER)) x = kept(t, x);
             single |= e - i == len;
             if (path[e].from == NONE || x > path[e].score)
                 path[e] = (struct tk__best){ .score = kept(t, x), .id = id, .from = (uint32_t)i };
@@ -103,7 +104,7 @@ tk_status tk__unigram_finish(tk_tokenizer *t) {
     if (!key) return TK_FAIL(TK_E_NOMEM, "out of memory\n%zu pieces did not fit", t->ids.n);
     for (size_t i = 0; i < t->ids.n; i++) {
         tk_str s = t->ids.entry[i].key;
-        if (s.n && !(t->flags[t->ids.entry[i].id] & TK_FLAG_NO_MERGE))
+        if (s.n && !(t->flags[t->ids.entry[i].id] & (TK_FLAG_NO_MERGE | TK_FLAG_UNUSED)))
             key[n++] = (tk__key){ s, t->ids.entry[i].id };
     }
     tk_status r = tk__array_build(&t->trie, key, n);
