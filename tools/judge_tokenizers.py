@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares Tokamak's tokenizers with Hugging Face's `tokenizers` (PyPI), string by string.
 
-    pip install tokenizers gguf sentencepiece protobuf
+    pip install tokenizers gguf sentencepiece protobuf tiktoken
     python tools/judge_tokenizers.py [--lib build/lib/libtokamak.so] [--cli build/bin/tokamak] [--count 20000] [NAME...]
 
-NAME: folders of $TOKAMAK_SHARED/tokenizers (tokenizer.json, plain or .xz), paths of tokenizer.json files, "zoo" (random tokenizers of every kind), "sentencepiece" (its models, randomly trained), "gguf"
+NAME: folders of $TOKAMAK_SHARED/tokenizers (tokenizer.json, plain or .xz), paths of tokenizer.json files, "zoo" (random tokenizers of every kind), "sentencepiece" (its models, randomly trained), "tiktoken" (random rank files), "gguf"
 (the .inp/.out pairs of $TOKAMAK_SHARED/gguf_vocab) or "llama2c" (stories260k's tok512.bin against a port of llama2.c).
 Each string is encoded with and without special parsing and begin/end tokens, decoded with and without special tokens,
 and decoded token by token. With --cli the strings also go through `tokamak tokenize --jsonl`. Prints one line per tokenizer;
@@ -74,6 +74,10 @@ class Tokamak:
     @classmethod
     def from_sentencepiece(cls, data):
         return cls(lambda out: cls.lib.tk_tokenizer_from_sentencepiece(out, data, C.c_size_t(len(data))))
+
+    @classmethod
+    def from_path(cls, path):
+        return cls(lambda out: cls.lib.tk_tokenizer_open(out, path.encode()))
 
     @classmethod
     def from_tokbin(cls, data):
@@ -367,6 +371,40 @@ def judge_sentencepiece(args):
     return r.done(time.time() - start)
 
 
+def judge_tiktoken(args):
+    """Random rank files under the names of real ones; o200k's and cl100k's patterns are the package's own."""
+    import base64
+    import tiktoken
+    import tokenizer_zoo
+    from tiktoken_ext import openai_public
+    start, rng, r = time.time(), random.Random(args.seed), Report("tiktoken")
+    pats = {}
+    for name in ("r50k_base", "cl100k_base", "o200k_base"):
+        real, openai_public.load_tiktoken_bpe = openai_public.load_tiktoken_bpe, lambda *a, **k: {}
+        pats[name] = getattr(openai_public, name)()["pat_str"]
+        openai_public.load_tiktoken_bpe = real
+    text = "\n".join(tokenizer_zoo.TEXT).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, pat in pats.items():
+            ranks = {bytes([b]): i for i, b in enumerate(rng.sample(range(256), 256))}
+            while len(ranks) < 900:
+                at = rng.randrange(len(text))
+                t = text[at:at + rng.randrange(2, 7)]
+                ranks.setdefault(t, len(ranks))
+            path = os.path.join(folder, name + ".tiktoken")
+            with open(path, "wb") as f:
+                f.writelines(base64.b64encode(t) + b" %d\n" % i for t, i in ranks.items())
+            enc, tk = tiktoken.Encoding(name, pat_str=pat, mergeable_ranks=ranks, special_tokens={}), Tokamak.from_path(path)
+            for _ in range(args.count // 10):
+                s = some_string(rng, []).decode("utf-8", "replace")
+                ids = tk.encode(s.encode(), 0)
+                r.same(ids, enc.encode_ordinary(s), f"{name} encode {s!a}")
+                ids = [rng.randrange(len(ranks)) for _ in range(rng.randrange(1, 20))]
+                r.same(tk.decode(ids, 0), enc.decode(ids), f"{name} decode {ids}")
+            tk.free()
+    return r.done(time.time() - start)
+
+
 def judge_gguf(shared, args):
     bad = 0
     for name in ("gpt-2", "llama-spm", "starcoder", "falcon"):
@@ -446,7 +484,7 @@ def judge_llama2c(shared, args):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("names", nargs="*", default=["gemma2", "gpt2", "llama3_2", "mistral_7b", "qwen2_5", "zoo", "sentencepiece", "gguf", "llama2c"])
+    p.add_argument("names", nargs="*", default=["gemma2", "gpt2", "llama3_2", "mistral_7b", "qwen2_5", "zoo", "sentencepiece", "tiktoken", "gguf", "llama2c"])
     p.add_argument("--lib", default="build/lib/libtokamak.so")
     p.add_argument("--cli", help="also judge this tokamak command")
     p.add_argument("--count", type=int, default=20000)
@@ -460,6 +498,8 @@ def main():
             bad += judge_zoo(args)
         elif name == "sentencepiece":
             bad += judge_sentencepiece(args)
+        elif name == "tiktoken":
+            bad += judge_tiktoken(args)
         elif name == "gguf":
             bad += judge_gguf(args.shared, args)
         elif name == "llama2c":

@@ -272,8 +272,8 @@ static tk_status spaces(tk_detok *d, int stage, const char *s, size_t n, bool ra
     return feed(d, stage + 1, s, n, raw);
 }
 
-/* The end of a run of byte pieces, as the sentencepiece package reads it: U+FFFD for each byte that starts nothing
- * whole. Raw: what bytes spell is no space mark. */
+/* The end of a run of byte pieces, as the sentencepiece package reads it: U+FFFD for each byte that starts
+ * nothing whole. Raw: what bytes spell is no space mark. */
 static tk_status release_sp_bytes(tk_detok *d, int stage) {
     tk_buf *held = &d->state[stage].held;
     size_t n = held->len;

@@ -303,6 +303,18 @@ static tk_status fill(tk_tokenizer *t, const json_t *j, const json_t *config) {
     return tk__tokenizer_finish(t);
 }
 
+tk_status tk__tokenizer_from_object(tk_tokenizer **out, const json_t *j, const json_t *config) {
+    tk_tokenizer *t;
+    TK_TRY(tk__tokenizer_new(&t, json_object_size(json_object_get(json_object_get(j, "model"), "vocab"))));
+    tk_status s = fill(t, j, config);
+    if (s != TK_OK) {
+        tk_tokenizer_free(t);
+        return s;
+    }
+    *out = t;
+    return TK_OK;
+}
+
 /* The document without what is read apart from it; `big` says what that is. */
 static tk_status load_small(json_t **out, tk_str text, tk__big *big) {
     if (text.n > TK_JSON_MAX) return load(out, text, "tokenizer.json");

@@ -323,14 +323,21 @@ tk_status tk__pretok_add_splitter(tk_tokenizer *t, tk__splitter *next) {
     return tk__pretok_add(t, (tk__pretok){ .run = run_splitter, .next = next });
 }
 
+tk_status tk__pretok_add_split(tk_tokenizer *t, tk__pretok z) {
+    z.run = run_split;
+    return tk__pretok_add(t, z);
+}
+
 static tk_status parse_byte_level(tk_tokenizer *t, const json_t *j) {
-    if (tk__json_true(j, "add_prefix_space", true)) TK_TRY(tk__pretok_add(t, (tk__pretok){ .run = run_prefix_space }));
+    if (tk__json_true(j, "add_prefix_space", true))
+        TK_TRY(tk__pretok_add(t, (tk__pretok){ .run = run_prefix_space }));
     if (tk__json_true(j, "use_regex", true)) TK_TRY(tk__pretok_add_splitter(t, tk__split_gpt2));
     return tk__pretok_add(t, (tk__pretok){ .run = run_letters });
 }
 
 static tk_status parse_digits(tk_tokenizer *t, const json_t *j) {
-    return tk__pretok_add_splitter(t, tk__json_true(j, "individual_digits", false) ? tk__split_digit : tk__split_digits);
+    return tk__pretok_add_splitter(t, tk__json_true(j, "individual_digits", false) ? tk__split_digit
+                                                                                   : tk__split_digits);
 }
 
 static tk_status read_behavior(const json_t *j, tk__behavior *out) {

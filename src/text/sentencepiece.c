@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SentencePiece's .model files, with the ids of the sentencepiece package. The file is a protobuf message; of it,
- * only the wire format and the fields that encoding and decoding need are read here, each length checked
- * against the message it stands in. What the package's normalizer does to white space is one stage of its own,
- * since it looks at replaced text and the spaces before it at once. */
+/* SentencePiece's .model files, with the ids of the sentencepiece package. The file is a protobuf message; of
+ * it, only the wire format and the fields that encoding and decoding need are read here, each length checked
+ * against the message it stands in. What the package's normalizer does to white space is one stage of its
+ * own, since it looks at replaced text and the spaces before it at once. */
 #include <float.h>
 #include <stdlib.h>
 
@@ -14,7 +14,8 @@ enum { NORMAL = 1, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE };
 enum { UNIGRAM = 1, BPE, WORD, CHAR };
 enum { PIECE_MAX = 8000 };
 
-/* ---- the wire ------------------------------------------------------------------------------------------------ */
+/* ---- the wire
+ * ------------------------------------------------------------------------------------------------ */
 
 typedef struct field {
     uint32_t number;
@@ -67,7 +68,8 @@ static tk_status next_field(tk_str *m, field *f) {
     return fine && f->number ? TK_OK : damaged("a field of it is cut off or of an unknown kind");
 }
 
-/* ---- what is read --------------------------------------------------------------------------------------------- */
+/* ---- what is read
+ * --------------------------------------------------------------------------------------------- */
 
 typedef struct spec {
     uint64_t model_type;
@@ -138,7 +140,8 @@ static tk_status read_piece(tk_str m, piece *p) {
     return TK_OK;
 }
 
-/* ---- normalization -------------------------------------------------------------------------------------------- */
+/* ---- normalization
+ * -------------------------------------------------------------------------------------------- */
 
 struct tk__sp_rules {
     const tk_tokenizer *t; /* its `user` trie: symbols that stay as they are */
@@ -203,7 +206,8 @@ static tk_status normalize(const tk__normalizer *z, const char *s, size_t n, tk_
     return TK_OK;
 }
 
-/* ---- filling the tokenizer ------------------------------------------------------------------------------------ */
+/* ---- filling the tokenizer
+ * ------------------------------------------------------------------------------------ */
 
 static tk_status put_pieces(tk_tokenizer *t, tk_str m, const spec *z, tk__key *user, size_t *n_user) {
     float least = FLT_MAX;
@@ -215,7 +219,8 @@ static tk_status put_pieces(tk_tokenizer *t, tk_str m, const spec *z, tk__key *u
         TK_TRY(next_field(&m, &f));
         if (f.number != 1) continue;
         TK_TRY(read_piece(f.bytes, &p));
-        if (tk__pieces_get(&t->ids, p.text.s, p.text.n) >= 0) return damaged("a piece of it stands there twice");
+        if (tk__pieces_get(&t->ids, p.text.s, p.text.n) >= 0)
+            return damaged("a piece of it stands there twice");
         TK_TRY(tk__tokenizer_put(t, p.text, (int32_t)id));
         t->score[id] = p.score, t->weight[id] = (double)p.score;
         if (p.type == UNKNOWN && t->unk >= 0) return damaged("it has two unknown tokens");
@@ -287,7 +292,7 @@ static tk_status add_controls(tk_tokenizer *t, const spec *z) {
     return t->shown[t->unk].s ? TK_OK : TK_E_NOMEM;
 }
 
-static tk_status fill(tk_tokenizer *t, tk_str m, size_t n, tk__key *user) {
+static tk_status fill(tk_tokenizer *t, tk_str m, size_t n, tk__key *user, const json_t *config) {
     spec z = { .model_type = UNIGRAM,
                .dummy_prefix = true,
                .remove_extra = true,
@@ -318,11 +323,15 @@ static tk_status fill(tk_tokenizer *t, tk_str m, size_t n, tk__key *user) {
     TK_TRY(tk__array_build(&t->user, user, n_user));
     TK_TRY(add_stages(t, &z));
     TK_TRY(add_controls(t, &z));
+    TK_TRY(tk__config_frame(t, config));
     return tk__tokenizer_finish(t);
 }
 
 tk_status tk_tokenizer_from_sentencepiece(tk_tokenizer **out, const void *data, size_t n) {
-    tk_str m = { data, n };
+    return tk__tokenizer_from_sentencepiece(out, (tk_str){ data, n }, NULL);
+}
+
+tk_status tk__tokenizer_from_sentencepiece(tk_tokenizer **out, tk_str m, const json_t *config) {
     size_t pieces = 0;
     for (tk_str rest = m; rest.n;) {
         field f;
@@ -333,7 +342,7 @@ tk_status tk_tokenizer_from_sentencepiece(tk_tokenizer **out, const void *data, 
     tk_tokenizer *t;
     TK_TRY(tk__tokenizer_new(&t, pieces));
     tk__key *user = malloc(pieces * sizeof *user);
-    tk_status s = user ? fill(t, m, pieces, user)
+    tk_status s = user ? fill(t, m, pieces, user, config)
                        : TK_FAIL(TK_E_NOMEM, "out of memory\n%zu pieces did not fit", pieces);
     free(user);
     if (s != TK_OK) {

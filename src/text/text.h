@@ -77,7 +77,8 @@ tk_status tk_tokenizer_from_tokbin(tk_tokenizer **out, const void *data, size_t 
 tk_status tk_tokenizer_from_llmc(tk_tokenizer **out, const void *data, size_t n);
 /* A SentencePiece .model: the ids of the sentencepiece package. */
 tk_status tk_tokenizer_from_sentencepiece(tk_tokenizer **out, const void *data, size_t n);
-/* A tokenizer.json (tokenizer_config.json beside it is read too), a folder with one, or a tok*.bin. */
+/* A tokenizer.json, a SentencePiece .model, a tiktoken rank file (its name says which), a tok*.bin; or a folder with one
+ * of them, or with vocab.json and merges.txt, or vocab.txt. tokenizer_config.json beside it is read too. */
 tk_status tk_tokenizer_open(tk_tokenizer **out, const char *path);
 void tk_tokenizer_free(tk_tokenizer *t); /* NULL is fine */
 

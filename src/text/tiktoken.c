@@ -1,31 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tiktoken's rank files: a line for each token, its bytes in base64 and its rank, which is its id. Two neighbours
- * merge if their bytes together are a token, the lowest rank first, and a piece of text that is a token is not
- * looked into: BPE whose merges are all ways to cut a token in two. The pattern that cuts the text is not in
- * the file; it goes by the file's name. */
+/* tiktoken's rank files: a line for each token, its bytes in base64 and its rank, which is its id. Two
+ * neighbours merge if their bytes together are a token, the lowest rank first, and a piece of text that is a
+ * token is not looked into: BPE whose merges are all ways to cut a token in two. The pattern that cuts the
+ * text is not in the file; it goes by the file's name. */
 #include <stdlib.h>
 
 #include "text/tokenizer.h"
 
-#define CL100K                                                                                                   \
-    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|\\s++\\z|"             \
+#define CL100K                                                                                               \
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}| "                                    \
+    "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|\\s++\\z|"                                                              \
     "\\s*[\\r\\n]|\\s+(?!\\S)|\\s"
-#define O200K                                                                                                    \
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"     \
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"     \
+#define O200K                                                                                                \
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'"   \
+    "re|'ve|'m|'ll|'d)?|"                                                                                    \
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'"   \
+    "re|'ve|'m|'ll|'d)?|"                                                                                    \
     "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define LLAMA3                                                                                                   \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"                 \
+#define LLAMA3                                                                                               \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" \
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define QWEN                                                                                                     \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"                      \
+#define QWEN                                                                                                 \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"      \
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define KIMI                                                                                                     \
-    "[\\p{Han}]+|"                                                                                               \
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]+"         \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"                                                                             \
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]*"         \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"                                                                             \
+#define KIMI                                                                                                 \
+    "[\\p{Han}]+|"                                                                                           \
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&" \
+    "[^\\p{Han}]]+"                                                                                          \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"                                                                         \
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&" \
+    "[^\\p{Han}]]*"                                                                                          \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"                                                                         \
     "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 /* A file whose name holds `part` is cut by the pattern; special tokens with their ids, -1: the next one. */
@@ -36,9 +41,13 @@ static const struct {
         int32_t id;
     } special[6];
 } kinds[] = {
-    { "cl100k", CL100K,
-      { { "<|endoftext|>", 100257 }, { "<|fim_prefix|>", 100258 }, { "<|fim_middle|>", 100259 },
-        { "<|fim_suffix|>", 100260 }, { "<|endofprompt|>", 100276 } } },
+    { "cl100k",
+      CL100K,
+      { { "<|endoftext|>", 100257 },
+        { "<|fim_prefix|>", 100258 },
+        { "<|fim_middle|>", 100259 },
+        { "<|fim_suffix|>", 100260 },
+        { "<|endofprompt|>", 100276 } } },
     { "o200k", O200K, { { "<|endoftext|>", 199999 }, { "<|endofprompt|>", 200018 } } },
     { "p50k", NULL, { { "<|endoftext|>", 50256 } } },
     { "r50k", NULL, { { "<|endoftext|>", 50256 } } },
@@ -86,8 +95,10 @@ static tk_status put_tokens(tk_tokenizer *t, tk_str text, tk_buf *bytes, tk_buf 
         TK_TRY(tk_buf_check(bytes));
         TK_TRY(tk_buf_check(letters));
         if (bytes->len > TK_PIECE_MAX) return damaged(line, "is too long");
-        if (tk__pieces_get(&t->ids, letters->data, letters->len) >= 0) return damaged(line, "stands there twice");
-        TK_TRY(tk__tokenizer_put(t, (tk_str){ letters->data, letters->len }, (int32_t)TK_MIN(rank, (size_t)TK_ID_MAX)));
+        if (tk__pieces_get(&t->ids, letters->data, letters->len) >= 0)
+            return damaged(line, "stands there twice");
+        TK_TRY(tk__tokenizer_put(t, (tk_str){ letters->data, letters->len },
+                                 (int32_t)TK_MIN(rank, (size_t)TK_ID_MAX)));
     }
     return TK_OK;
 }
@@ -130,13 +141,15 @@ static tk_status fill(tk_tokenizer *t, tk_str text, size_t kind, const json_t *c
     for (size_t i = 0; i < TK_COUNT(kinds[kind].special) && kinds[kind].special[i].text; i++) {
         const char *name = kinds[kind].special[i].text;
         int32_t id = kinds[kind].special[i].id < 0 ? t->size : kinds[kind].special[i].id;
-        TK_TRY(tk__tokenizer_add(t, (tk__added){ .text = { name, strlen(name) }, .id = id, .special = true }));
+        TK_TRY(
+            tk__tokenizer_add(t, (tk__added){ .text = { name, strlen(name) }, .id = id, .special = true }));
     }
     TK_TRY(tk__config_tokens(t, config));
     return tk__tokenizer_finish(t);
 }
 
-tk_status tk__tokenizer_from_tiktoken(tk_tokenizer **out, tk_str text, const char *name, const json_t *config) {
+tk_status tk__tokenizer_from_tiktoken(tk_tokenizer **out, tk_str text, const char *name,
+                                      const json_t *config) {
     size_t kind = 0;
     while (kind < TK_COUNT(kinds) && !strstr(name, kinds[kind].part)) kind++;
     if (kind == TK_COUNT(kinds))

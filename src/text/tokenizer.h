@@ -239,6 +239,7 @@ struct tk__pretok {
     tk__scheme scheme;
     size_t number; /* FixedLength: characters; CharDelimiterSplit: the character */
 };
+tk_status tk__pretok_add_split(tk_tokenizer *t, tk__pretok z); /* by z.regex or z.text, with z.behavior */
 tk_status tk__metaspace_scheme(const json_t *j, tk__scheme *out);
 tk_status tk__pretoks_parse(tk_tokenizer *t, const json_t *j);
 tk_status tk__pretok_add(tk_tokenizer *t, tk__pretok z); /* takes the regex, also when it fails */
@@ -476,6 +477,16 @@ tk__image *tk__image_open(const char *path, const uint8_t *key); /* key NULL: an
 tk_str tk__image_rest(const tk__image *m);
 void tk__image_free(tk__image *m);
 char *tk__cache_folder(void); /* owned by the caller; NULL: there is no place */
+
+/* A tokenizer.json as an object. */
+tk_status tk__tokenizer_from_object(tk_tokenizer **out, const json_t *j, const json_t *config);
+/* folder.c: what tokenizer_config.json (NULL: none) says of a tokenizer that is not a tokenizer.json: its tokens; and,
+ * for SentencePiece, the begin and end tokens */
+tk_status tk__config_tokens(tk_tokenizer *t, const json_t *config);
+tk_status tk__config_frame(tk_tokenizer *t, const json_t *config);
+tk_status tk__tokenizer_from_sentencepiece(tk_tokenizer **out, tk_str model, const json_t *config);
+bool tk__tiktoken_looks(tk_str text);
+tk_status tk__tokenizer_from_tiktoken(tk_tokenizer **out, tk_str text, const char *name, const json_t *config);
 
 /* ---- work: what one encode call needs (encode.c)
  * ------------------------------------------------------------ */

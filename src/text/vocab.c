@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tokenizers from plain arrays (GGUF's keys) and from llama2.c's tok*.bin, and opening any of the forms by
- * path. Both fill the stages that a tokenizer.json of the same model would name. */
+/* Tokenizers from plain arrays (GGUF's keys) and from llama2.c's tok*.bin, which fill the stages that a tokenizer.json of the same model would name. */
 #include <stdlib.h>
 
 #include "text/tokenizer.h"
@@ -80,52 +79,4 @@ tk_status tk_tokenizer_from_tokbin(tk_tokenizer **out, const void *data, size_t 
     }
     *out = t;
     return TK_OK;
-}
-
-/* ---- by path
- * ------------------------------------------------------------------------------------------------------ */
-
-/* A file of a folder; none there is an empty map. */
-static tk_status map_beside(tk_map *m, const char *folder, size_t n, const char *name) {
-    tk_arena a = { 0 };
-    char *path = tk_arena_printf(&a, "%.*s/%s", (int)n, folder, name);
-    tk_status s = !path ? TK_E_NOMEM : tk_file_exists(path) ? tk_map_open(m, path) : TK_OK;
-    tk_arena_free(&a);
-    return s;
-}
-
-static tk_str text_of(const tk_map *m) { return (tk_str){ m->size ? (const char *)m->data : "", m->size }; }
-
-static tk_status open_files(tk_tokenizer **out, const char *path, tk_map *main, tk_map *config) {
-    const char *folder = ".", *slash = strrchr(path, '/');
-    size_t n = 1, lead = 0;
-    if (tk_file_is_dir(path)) {
-        folder = path, n = strlen(path);
-        TK_TRY(map_beside(main, folder, n, "tokenizer.json"));
-        if (!main->size)
-            return TK_FAIL(TK_E_NOTFOUND,
-                           "%s: no tokenizer in this folder\nit has no tokenizer.json\n"
-                           "give one with --tokenizer FILE",
-                           path);
-    } else {
-        TK_TRY(tk_map_open(main, path));
-        if (slash) folder = path, n = slash == path ? 0 : (size_t)(slash - path);
-    }
-    tk_str text = text_of(main);
-    if (text.n > TK_JSON_MAX)
-        return TK_FAIL(TK_E_LIMIT, "%s is too large\nit has %zu bytes, the limit is %d", path, text.n, TK_JSON_MAX);
-    if (text.n >= 4 && tk_le32((const uint8_t *)text.s) == 20240328) return tk_tokenizer_from_llmc(out, text.s, text.n);
-    while (lead < text.n && memchr(" \t\r\n", text.s[lead], 4)) lead++;
-    if (lead == text.n || text.s[lead] != '{') return tk_tokenizer_from_tokbin(out, text.s, text.n, 0);
-    TK_TRY(map_beside(config, folder, n, "tokenizer_config.json"));
-    tk_str c = text_of(config);
-    return tk_tokenizer_from_json(out, text, c.n ? &c : NULL);
-}
-
-tk_status tk_tokenizer_open(tk_tokenizer **out, const char *path) {
-    tk_map main = { 0 }, config = { 0 };
-    tk_status s = open_files(out, path, &main, &config);
-    tk_map_close(&main);
-    tk_map_close(&config);
-    return s;
 }
