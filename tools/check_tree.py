@@ -24,7 +24,7 @@ MAY = {
     "cli": {"base", "ops", "core", "comm", "text", "hub", "model", "infer", "train", "serve", "cpu"},
 }
 LIMITS = {"include/tokamak.h": 400}
-FILE_LINES, CORE_LINES, GENERATED = 830, 3000, {"src/text/unicode_data.h", "src/text/unicode_sets.h"}
+FILE_LINES, CORE_LINES, GENERATED = 800, 3000, {"src/text/unicode_data.h", "src/text/unicode_sets.h"}
 
 bad = []
 core = 0
