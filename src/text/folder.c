@@ -300,7 +300,7 @@ static tk_status open_main(tk_tokenizer **out, files *f, const char *path) {
     if (text.n > TK_JSON_MAX)
         return TK_FAIL(TK_E_LIMIT, "%s is too large\nit has %zu bytes, the limit is %d", path, text.n,
                        TK_JSON_MAX);
-    if (text.n >= 4 && tk_le32(text.s) == TK_LLMC_MAGIC) return tk_tokenizer_from_llmc(out, text.s, text.n);
+    if (text.n >= 4 && tk_le32(text.s) == 20240328) return tk_tokenizer_from_llmc(out, text.s, text.n);
     while (lead < text.n && memchr(" \t\r\n", text.s[lead], 4)) lead++;
     if (lead < text.n && text.s[lead] == '{') {
         tk_map m = { 0 };
