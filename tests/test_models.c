@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole models through the engine: float32 logits against Hugging Face transformers (tests/data/hf, made by
- * tools/make_hf_models.py, and tests/data/families, by tools/make_family_models.py, and quantized checkpoints in
- * tests/data/quant, by tools/make_quant_models.py), on every tier of this machine; and promise 2, bitwise: a row alone, in a batch, in chunks, on other thread counts and page sizes, and in the
- * training form. Where there is a CUDA device, all of it again there (alone: build/bin/test_models cuda). */
+/* Whole models through the engine: float32 logits against Hugging Face transformers on every tier of this machine
+ * (tests/data/hf, made by tools/make_hf_models.py; families, by make_family_models.py; families_gguf, by
+ * make_family_gguf.py and llama.cpp's converter; quant, by make_quant_models.py); and promise 2, bitwise: a row alone,
+ * in a batch, in chunks, on other thread counts and page sizes, and in the training form. Where there is a CUDA device,
+ * all of it again there (alone: build/bin/test_models cuda). */
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
@@ -46,8 +47,9 @@ static float *read_npy(const char *path, size_t count) {
 
 static void load(model *m, const char *root, const char *name) {
     char path[512];
-    snprintf(m->name, sizeof m->name, "%s", name);
-    snprintf(path, sizeof path, "%s/%s", root, name);
+    const bool gguf = strstr(root, "gguf") != NULL;
+    snprintf(m->name, sizeof m->name, "%s%s", name, gguf ? ".gguf" : "");
+    snprintf(path, sizeof path, "%s/%s%s", root, name, gguf ? "/model.gguf" : "");
     must(tk_modelfile_open(&m->file, path, NULL), name);
     snprintf(path, sizeof path, "%s/%s/tokens.json", root, name);
     json_t *ids = json_load_file(path, 0, NULL), *id;
@@ -71,9 +73,10 @@ static bool served(const model *m) {
     return false;
 }
 
-/* Calls fn for each model of both folders, or for that named by $TOKAMAK_TEST_MODEL. */
+/* Calls fn for each model of these folders, or for those named by $TOKAMAK_TEST_MODEL. */
 static void each_model(void fn(model *m)) {
-    static const char *const roots[] = { "tests/data/hf", "tests/data/families", "tests/data/quant" };
+    static const char *const roots[] = { "tests/data/hf", "tests/data/families", "tests/data/families_gguf",
+                                         "tests/data/quant" };
     const char *only = getenv("TOKAMAK_TEST_MODEL");
     int seen = 0;
     for (size_t i = 0; i < TK_COUNT(roots); i++) {
@@ -89,7 +92,7 @@ static void each_model(void fn(model *m)) {
         }
         closedir(d);
     }
-    assert_true(seen >= (only ? 1 : 40));
+    assert_true(seen >= (only ? 1 : 60));
 }
 
 static tk_engine *open_engine(const model *m, tk_engine_options o) {

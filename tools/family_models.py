@@ -23,7 +23,7 @@ BLOOM = dict(vocab_size=97, hidden_size=32, n_layer=2, n_head=4, bos_token_id=1,
 LONG = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [1.5, 2.0, 3.0, 5.0],
         "original_max_position_embeddings": 64}
 YARN = {"rope_type": "yarn", "rope_theta": 150000.0, "factor": 8.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
-        "original_max_position_embeddings": 16}
+        "original_max_position_embeddings": 256}
 
 MODELS = {  # name: (config class, options)
     "mistral": (T.MistralConfig, {**SHAPE, "head_dim": 12, "sliding_window": 7}),
@@ -80,12 +80,13 @@ def shake(model, generator):
                 p.copy_(r * 0.2)
 
 
-def make(folder, name, seed, tokens=24):
-    """Writes config.json, model.safetensors (float16), tokens.json, logits.npy (float32); returns the float32 run's own error against float64."""
+def make(folder, name, seed, tokens=24, **more):
+    """more: further options of the config.
+    Writes config.json, model.safetensors (float16), tokens.json, logits.npy (float32); returns the float32 run's own error against float64."""
     folder = pathlib.Path(folder)
     cls, options = MODELS[name]
     generator = torch.Generator().manual_seed(seed)
-    config = cls(**options)
+    config = cls(**{**options, **more})
     config._attn_implementation = config._experts_implementation = "eager"
     config.architectures = None
     model = T.AutoModelForCausalLM.from_config(config).float().eval()

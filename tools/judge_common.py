@@ -99,14 +99,14 @@ class Peer:
     """llama.cpp, as llama-cpp-python ships it."""
     quiet = None  # the library keeps calling it after a peer is gone
 
-    def __init__(self, path, n=512, flash=False, vocab_only=False):
+    def __init__(self, path, n=512, flash=False, vocab_only=False, **more):
         import llama_cpp
         # the library's own log goes past Python to stderr
         Peer.quiet = Peer.quiet or llama_cpp.llama_log_callback(lambda level, text, data: None)
         llama_cpp.llama_log_set(Peer.quiet, ctypes.c_void_p(0))
         self.n = n
         self.llama = llama_cpp.Llama(str(path), n_ctx=n, n_batch=n, n_ubatch=n, n_threads=THREADS, n_threads_batch=THREADS,
-                                     logits_all=True, flash_attn=flash, vocab_only=vocab_only, verbose=False)
+                                     logits_all=True, flash_attn=flash, vocab_only=vocab_only, verbose=False, **more)
         atexit.register(self.llama.close)
 
     def ids(self, text, special=False):

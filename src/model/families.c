@@ -96,6 +96,8 @@ static tk_status layers_from(tk_config *c, const tk__keys *k) {
 
 static void rms_gated(tk_config *c) { c->norm = TK_NORM_RMS, c->gated = true; }
 
+static bool absent(const tk__keys *k, const char *key) { return k->get(k->ctx, key).kind == TK__NONE; }
+
 static void layer_norm(tk_config *c) { c->norm = TK_NORM_LAYER, c->norm_bias = true; }
 
 /* GGUF's heads may have values of another size than keys: nothing here computes that. */
@@ -151,7 +153,11 @@ static tk_status derive_qwen_moe(tk_config *c, const tk__keys *k) {
     if (c->arch == TK_ARCH_QWEN2_MOE) c->shared_gate = true;
     if (k->gguf) {
         c->expert_renorm = c->arch == TK_ARCH_QWEN3_MOE;
-        if (!c->n_ff_shared && c->arch == TK_ARCH_QWEN2_MOE) c->n_ff_shared = c->n_ff;
+        /* the first files have neither size */
+        if (absent(k, "expert_feed_forward_length"))
+            c->n_ff_expert = TK_MAX(c->n_ff / TK_MAX(c->n_expert_used, 1), 1);
+        if (c->arch == TK_ARCH_QWEN2_MOE && absent(k, "expert_shared_feed_forward_length"))
+            c->n_ff_shared = c->n_ff;
         return TK_OK;
     }
     int step = 1;
@@ -182,6 +188,12 @@ static tk_status derive_gemma(tk_config *c, const tk__keys *k) {
     if (k->gguf) { /* the largest ones alone scale by the width's share of a head */
         const int largest = c->arch == TK_ARCH_GEMMA2 ? 46 : 62;
         scalar = (float)(c->n_layer == largest ? c->n_embd / c->n_head : c->head_dim);
+        if (c->arch == TK_ARCH_GEMMA2) { /* the first files have no keys for what all its models do */
+            if (absent(k, "attn_logit_softcapping")) c->attn_softcap = 50;
+            if (absent(k, "final_logit_softcapping")) c->logit_softcap = 30;
+        } else if (absent(k, "attention.sliding_window")) {
+            c->window = 0; /* the converter's word for layers that are all global */
+        }
     } else {
         TK_TRY(tk__key_real(k, "query_pre_attn_scalar", 1e-6, 1e6, &scalar));
         if (tk__key_true(k, "use_bidirectional_attention", false))
@@ -222,6 +234,7 @@ static tk_status derive_granite(tk_config *c, const tk__keys *k) {
     rms_gated(c);
     c->logit_scale = 1 / c->logit_scale;
     if (!k->gguf && c->attn_scale == 0) c->attn_scale = 1; /* transformers' default */
+    if (k->gguf) TK_TRY(tk__key_refuse(k, "rope.scaling.finetuned", 1, "a model without rotation"));
     return tk__key_act(c, k, "hidden_act", TK_ACT_SILU);
 }
 
