@@ -13,18 +13,7 @@ import subprocess
 import sys
 import tarfile
 
-import transformers as T
 from safetensors.torch import load_file, save_file
-
-import family_models
-
-# GPT-2 and LLaMA have a zoo of their own as folders (make_hf_models.py); here they are families like the others.
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-          "original_max_position_embeddings": 16}
-family_models.MODELS |= {
-    "llama": (T.LlamaConfig, {**family_models.SHAPE, "rope_parameters": LLAMA3}),
-    "gpt2": (T.GPT2Config, dict(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, n_ctx=64, bos_token_id=1, eos_token_id=2)),
-}
 
 # What GGUF (or llama.cpp's converter) has no key for is set to what its readers take for granted. Rows that are not here differ from
 # another row by such options only, or (opt) have no GGUF form.
@@ -114,8 +103,9 @@ def complete(folder):
         (path.parent / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "added_tokens": []}))
 
 
-def convert(folder, out, kind="ALL_F32"):
-    """Writes the GGUF file `out` of a folder that family_models.make wrote, with matrices of float32 (or MOSTLY_F16)."""
+def convert(folder, out, kind="ALL_F32", fused=False):
+    """Writes the GGUF file `out` of a folder that family_models.make wrote, with matrices of float32 (or MOSTLY_F16). fused: q, k and v
+    in one tensor, experts' gate and up as well, where the converter can."""
     complete(folder)
     c = converter()
     import gguf
@@ -123,7 +113,8 @@ def convert(folder, out, kind="ALL_F32"):
     hparams = c.ModelBase.load_hparams(pathlib.Path(folder), False)
     cls = c.get_model_class(c.get_model_architecture(hparams, c.ModelType.TEXT))
     with torch.inference_mode():
-        model = cls(pathlib.Path(folder), getattr(gguf.LlamaFileType, kind), pathlib.Path(out), model_name="tiny")
+        model = cls(pathlib.Path(folder), getattr(gguf.LlamaFileType, kind), pathlib.Path(out), model_name="tiny", fuse_qkv=fused,
+                    fuse_gate_up_exps=fused and gguf.MODEL_TENSOR.FFN_GATE_UP_EXP in gguf.MODEL_TENSORS[cls.model_arch])
         if cls.__name__ == "GPTNeoXModel":
             model.hparams["rotary_pct"] = model.rope_parameters.get("partial_rotary_factor", 0.25)
         model.set_vocab = lambda: dummy_vocabulary(model)

@@ -65,6 +65,12 @@ MODELS = {  # name: (config class, options)
     "gpt_oss": (T.GptOssConfig, {**SHAPE, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 6, "rope_parameters": YARN}),
 }
 
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 16}
+ALL = {**MODELS,  # as folders these two have a zoo of their own (make_hf_models.py)
+       "llama": (T.LlamaConfig, {**SHAPE, "rope_parameters": LLAMA3}),
+       "gpt2": (T.GPT2Config, dict(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, n_ctx=64, bos_token_id=1, eos_token_id=2))}
+
 
 def shake(model, generator):
     """Random everything: matrices of size about 1/sqrt(width), norms around their neutral value, biases around 0."""
@@ -84,7 +90,7 @@ def make(folder, name, seed, tokens=24, **more):
     """more: further options of the config.
     Writes config.json, model.safetensors (float16), tokens.json, logits.npy (float32); returns the float32 run's own error against float64."""
     folder = pathlib.Path(folder)
-    cls, options = MODELS[name]
+    cls, options = ALL[name]
     generator = torch.Generator().manual_seed(seed)
     config = cls(**{**options, **more})
     config._attn_implementation = config._experts_implementation = "eager"

@@ -10,6 +10,7 @@ compiles its AMX code wrongly). `make check` needs none of that, for each judge 
 
     judge                truth                                twin in `make check`
     models               transformers, tiny random models     tests/test_models.c on tests/data/hf (the same vectors)
+    families             transformers, llama.cpp              tests/test_models.c on tests/data/families and families_gguf
     stories              llama2.c's own greedy text           tests/test_oracle.c, tests/test_modelfile.c on llama2c-v0.bin
     SmolLM2              transformers and llama.cpp           tests/test_quantized.c, tests/test_linear.c
     formats              transformers on gguf-py's weights    tests/test_quantized.c, tests/test_formats.c, tests/test_modelfile.c
@@ -34,6 +35,7 @@ IMPORTS = "import torch, transformers, gguf, tokenizers, jinja2, huggingface_hub
 # name: its words after the interpreter; {build} is the build folder. One whose file is not there fails.
 JUDGES = {
     "models": ["tools/judge_models.py", "--build", "{build}"],
+    "families": ["tools/judge_families.py", "--build", "{build}"],
     "stories": ["tools/judge_stories.py", "--build", "{build}"],
     "SmolLM2": ["tools/judge_smollm2.py", "--build", "{build}"],
     "requantized": ["tools/judge_requantized.py", "--build", "{build}"],
