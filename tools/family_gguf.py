@@ -26,12 +26,15 @@ GGUF = {
     "qwen2": {"use_sliding_window": False, "sliding_window": None},
     "qwen2-tied": {},
     "qwen2_moe": {"mlp_only_layers": []},
+    "qwen2_moe-old": {},
     "qwen3": {},
     "qwen3-bias": {},
     "qwen3_moe": {},
     "gemma": {},
     "gemma2": {"query_pre_attn_scalar": 12},
+    "gemma2-old": {"query_pre_attn_scalar": 12},
     "gemma3": {"query_pre_attn_scalar": 12},
+    "gemma3-global": {"query_pre_attn_scalar": 12},
     "phi3": {"sliding_window": None},
     "phi3-longrope": {},
     "phi4-mini": {},
@@ -47,6 +50,13 @@ GGUF = {
     "bloom": {},
     "bloom-heads": {},
     "gpt_oss": {},
+}
+
+# Keys that files are without: made by the first converters, or where they say that there is no window
+WITHOUT = {
+    "gemma2-old": ["gemma2.attn_logit_softcapping", "gemma2.final_logit_softcapping"],
+    "gemma3-global": ["gemma3.attention.sliding_window"],
+    "qwen2_moe-old": ["qwen2moe.expert_feed_forward_length", "qwen2moe.expert_shared_feed_forward_length"],
 }
 
 
@@ -73,10 +83,12 @@ def converter():
     return conversion
 
 
-def dummy_vocabulary(model):
-    """In place of set_vocab: the tiny models have no tokenizer. Bytes and merges are missing, so nothing can be encoded by it."""
+def dummy_vocabulary(model, without):
+    """In place of set_vocab, for the tiny models have no tokenizer; the last to write keys. Nothing can be encoded by it."""
     n = model.hparams["vocab_size"]
     w = model.gguf_writer
+    for key in without:
+        del w.kv_data[0][key]
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("default")
     w.add_token_list([f"t{i}" for i in range(n)])
@@ -103,8 +115,9 @@ def complete(folder):
         (path.parent / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "added_tokens": []}))
 
 
-def convert(folder, out, kind="ALL_F32", fused=False):
-    """Writes the GGUF file `out` of a folder that family_models.make wrote, with matrices of float32 (or MOSTLY_F16). fused: q, k and v
+def convert(folder, out, without=(), kind="ALL_F32", fused=False):
+    """Writes the GGUF file `out` of a folder that family_models.make wrote, with matrices of float32 (or MOSTLY_F16),
+    less the keys in `without`. fused: q, k and v
     in one tensor, experts' gate and up as well, where the converter can."""
     complete(folder)
     c = converter()
@@ -117,5 +130,5 @@ def convert(folder, out, kind="ALL_F32", fused=False):
                     fuse_gate_up_exps=fused and gguf.MODEL_TENSOR.FFN_GATE_UP_EXP in gguf.MODEL_TENSORS[cls.model_arch])
         if cls.__name__ == "GPTNeoXModel":
             model.hparams["rotary_pct"] = model.rope_parameters.get("partial_rotary_factor", 0.25)
-        model.set_vocab = lambda: dummy_vocabulary(model)
+        model.set_vocab = lambda: dummy_vocabulary(model, without)
         model.write()

@@ -21,7 +21,8 @@ EXACT, TABLES = 2e-5, 2e-3  # of llama.cpp: its GELU is a table of float16 numbe
 GELU = ("gpt2", "gemma", "starcoder2", "gpt_neox", "falcon", "bloom")
 # It rounds yarn's borders for gpt_oss as for others, against the model's own code; the other two it cannot load (a tied head, biases).
 APART = ("gpt_oss", "gpt_neox-serial", "qwen3-bias")
-F32 = 0  # ggml's number of the type
+LONG = ("phi3-longrope", "phi4-mini")
+CTX, F32 = 256, 0  # llama.cpp's shortest context, ggml's number of the type
 
 
 def off(got, want):
@@ -53,14 +54,16 @@ class Judge:
     def one_folder(self, model, ids, want, _):
         return [off(self.logits(model, ids, len(ids)), want)]
 
-    def one_gguf(self, model, ids, want, fused, peer):
+    def one_gguf(self, model, ids, want, fused, name):
         file = f"{model}/model.gguf"
-        family_gguf.convert(model, file, fused=fused)
-        d = off(self.logits(file, ids, len(ids)), want)
-        if not peer:
+        family_gguf.convert(model, file, family_gguf.WITHOUT.get(name, ()), fused=fused)
+        got = self.logits(file, ids, len(ids))
+        d = off(got, want)
+        if name in APART:
             return d, 0.0
-        peer = Peer(file, 256, type_k=F32, type_v=F32)  # it has no shorter context
-        return d, off(self.logits(file, ids, 256), peer.logits(ids))
+        if name in LONG:
+            got = self.logits(file, ids, CTX)
+        return d, off(got, Peer(file, CTX, type_k=F32, type_v=F32).logits(ids))
 
     def family(self, name):
         say = self.report.figure
@@ -68,7 +71,7 @@ class Judge:
         say(f"{name}, folder", d, f"at most {LIMIT}", d <= LIMIT)
         if (options := family_gguf.GGUF.get(name)) is None:
             return
-        d, p = map(float, self.worst(name, options, lambda *a: self.one_gguf(*a, name not in APART)))
+        d, p = map(float, self.worst(name, options, lambda *a: self.one_gguf(*a, name)))
         say(f"{name}, GGUF", d, f"at most {LIMIT}", d <= LIMIT)
         if name not in APART:
             limit = TABLES if name.startswith(GELU) else EXACT

@@ -36,6 +36,9 @@ SMALL = {  # name: what makes it smaller; two layers where they differ
     "falcon-40b": ONE,
     "bloom": {"n_layer": 1},
     "gpt_oss": {"head_dim": 8, "num_local_experts": 3, "intermediate_size": 16, "rope_parameters": YARN},
+    "gemma2-old": ONE,
+    "gemma3-global": {**ONE, "layer_types": ["full_attention"], "head_dim": 8, "query_pre_attn_scalar": 8},
+    "qwen2_moe-old": {**ONE, "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1},
 }
 
 transformers.utils.logging.disable_progress_bar()
@@ -48,7 +51,7 @@ for seed, (name, small) in enumerate(SMALL.items()):
         made = pathlib.Path(folder) / name
         error = make(made, name, 100 + seed, **{**family_gguf.GGUF[name], "vocab_size": 41, **small})
         (out / name).mkdir(parents=True, exist_ok=True)
-        family_gguf.convert(made, out / name / "model.gguf", "MOSTLY_F16", fused=seed % 2)
+        family_gguf.convert(made, out / name / "model.gguf", family_gguf.WITHOUT.get(name, ()), "MOSTLY_F16", fused=seed % 2)
         for file in ("tokens.json", "logits.npy"):
             shutil.copy(made / file, out / name / file)
     print(f"{name:20} {(out / name / 'model.gguf').stat().st_size} bytes, float32 against float64: {error:.2g}", flush=True)
