@@ -221,14 +221,21 @@ static tk_id embedding(layer *l, tk_id tokens, tk_id embed) {
     return drop(l, h, 0);
 }
 
+static bool any_layer_rotates(const tk_config *c, const tk_rope *r) {
+    for (int i = 0; i < c->n_layer; i++)
+        if (tk_layer_rope(c, i) == r) return true;
+    return false;
+}
+
+/* Only those that a layer reads: what nobody reads has no place in memory. */
 static void constants(layer *l) {
     const tk_config *c = l->c;
     const int64_t ctx = l->b->ctx ? l->b->ctx : c->n_ctx;
-    if (c->rope.dims) {
+    if (any_layer_rotates(c, &c->rope)) {
         l->freq = tk_declare(l->p, TK_CONST, "rope_freqs", "z", l->p->real);
         tk_rope_freqs(&c->rope, ctx, NULL, &l->rope_factor);
     }
-    if (c->rope_local.dims) {
+    if (any_layer_rotates(c, &c->rope_local)) {
         l->freq_local = tk_declare(l->p, TK_CONST, "rope_freqs_local", "y", l->p->real);
         tk_rope_freqs(&c->rope_local, ctx, NULL, &l->rope_factor_local);
     }
