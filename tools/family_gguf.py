@@ -78,8 +78,9 @@ def sources():
 def converter():
     root = sources()
     sys.path[:0] = [str(root), str(root / "gguf-py")]
-    import conversion
     logging.disable(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"
+    import conversion
     return conversion
 
 
