@@ -48,7 +48,7 @@ static float *read_npy(const char *path, size_t count) {
 static void load(model *m, const char *root, const char *name) {
     char path[512];
     const bool gguf = strstr(root, "gguf") != NULL;
-    snprintf(m->name, sizeof m->name, "%s%s", name, gguf ? ".gguf" : "");
+    snprintf(m->name, sizeof m->name, "%.240s%s", name, gguf ? ".gguf" : "");
     snprintf(path, sizeof path, "%s/%s%s", root, name, gguf ? "/model.gguf" : "");
     must(tk_modelfile_open(&m->file, path, NULL), name);
     snprintf(path, sizeof path, "%s/%s/tokens.json", root, name);

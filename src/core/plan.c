@@ -116,7 +116,7 @@ static int collect(tk_program *p, const int *order, const int *made, const int *
     for (int i = 0; i < p->nvalues; i++) {
         tk_value *v = &p->values[i];
         if (v->store != i) continue; /* a later version */
-        if (made[i] < 0 && read[i] < 0 && v->kind != TK_INPUT) continue; /* unused; whoever steps writes inputs all the same */
+        if (made[i] < 0 && read[i] < 0 && v->kind == TK_ACTIVATION) continue; /* unused; the rest is written all the same */
         int phase = made[i] < 0 ? -1 : p->records[order[made[i]]].phase;
         int last = read[i] < 0 ? phase : p->records[order[read[i]]].phase;
         if (read[i] < 0 && !v->output && v->kind == TK_ACTIVATION) {
