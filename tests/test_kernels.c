@@ -347,6 +347,7 @@ static void check_not_finite(const trial *t, rng *r) {
             if (!candidate->integer && !is_weight(t->in, sig->o[i].name)) x = candidate;
         }
         if (!x) return;
+        free(x->file), x->file = NULL; /* the numbers are written anew: they have one that the bytes lack */
         double *at = &x->v[rng_below(r, (int)(x->rows * x->cols))];
         const double keep = *at;
         *at = kind == 0 ? NAN : kind == 1 ? INFINITY : -INFINITY;

@@ -12,11 +12,12 @@
 #include "core/core.h"
 
 typedef tk_kernel_row row;
-tk_kernel pack_panels, embed_lookup;
+tk_kernel pack_panels, pack_bands, embed_lookup;
 
 /* A file format and its panels */
 static const tk_dtype pairs[][2] = {
     { TK_F32, TK_P_F32 },   { TK_F16, TK_P_F16 },   { TK_BF16, TK_P_BF16 }, { TK_Q8_0, TK_P_Q8_0 },
+    { TK_BF16, TK_T_BF16 },
     { TK_Q4_0, TK_P_Q4_0 }, { TK_Q4_1, TK_P_Q4_1 }, { TK_Q4_K, TK_P_Q4_K }, { TK_Q6_K, TK_P_Q6_K },
     { TK_Q5_0, TK_P_Q5_0 }, { TK_Q5_1, TK_P_Q5_1 }, { TK_IQ4_NL, TK_P_IQ4_NL }, { TK_MXFP4, TK_P_MXFP4 },
     { TK_Q2_K, TK_P_Q2_K }, { TK_Q3_K, TK_P_Q3_K }, { TK_Q5_K, TK_P_Q5_K }, { TK_IQ4_XS, TK_P_IQ4_XS },
@@ -90,7 +91,7 @@ static uint8_t *pack(tk_dtype from, tk_dtype to, const void *file, int64_t n, in
     tk_args a = { .p = { (void *)(uintptr_t)file, m }, .type = { (uint8_t)from, (uint8_t)to } };
     a.dim['n' - 'a'].n = n, a.dim['k' - 'a'].n = k;
     memset(m, 0xa5, size_of(to, n, k));
-    run(pack_panels, a, nth);
+    run(to == TK_T_BF16 ? pack_bands : pack_panels, a, nth);
     return m;
 }
 
@@ -195,6 +196,49 @@ static void quant_is_nearest(void **state) {
             if (memcmp(got, want, sizeof want)) fail_msg("%s", tk_kernels[i].name);
             free(got);
         }
+    }
+}
+
+/* A16: the nearest bfloat16 of every number, subnormals zero, NaN kept; quant rows give the format's bytes for
+ * any number of tokens and threads, and zeros where k is padded */
+static void quant_to_tiles(void **state) {
+    static const int64_t shape[][2] = { { 1, 32 }, { 2, 96 }, { 15, 64 }, { 16, 576 }, { 17, 33 }, { 40, 300 } };
+    (void)state;
+    for (size_t s = 0; s < TK_COUNT(shape); s++) {
+        const int64_t t = shape[s][0], k = shape[s][1];
+        float *x = block_of((size_t)(t * k) * 4), *back = block_of((size_t)k * 4);
+        for (int64_t i = 0; i < t * k; i++) x[i] = number() * powf(10, (float)(i % 9) - 4);
+        x[0] = 1e-39f, x[1] = -1e-39f, x[2] = NAN, x[3] = INFINITY, x[4] = 1 + 0x1p-8f, x[5] = 1 + 0x1.8p-7f;
+        const size_t bytes = size_of(TK_A16, t, k);
+        uint8_t *want = block_of(bytes), *got = block_of(bytes);
+        memset(want, 0xa5, bytes);
+        for (int64_t i = 0; i < t; i++) tk_formats[TK_A16].pack(want, x + i * k, t, k, i);
+        for (int64_t i = 0; i < t; i++) {
+            tk_formats[TK_A16].unpack(back, want, t, k, i);
+            for (int64_t c = 0; c < k; c++) {
+                const float v = x[i * k + c];
+                const float nearest = fabsf(v) < 0x1p-126f ? 0 : tk_bf16_f32(tk_f32_bf16(v));
+                if (isnan(v) ? !isnan(back[c]) : back[c] != nearest)
+                    fail_msg("t%d k%d [%d][%d]: %g is not %g", (int)t, (int)k, (int)i, (int)c, (double)back[c],
+                             (double)nearest);
+            }
+        }
+        for (size_t i = 0; (int)i < tk_nkernels; i++) {
+            const row *r = &tk_kernels[i];
+            if (r->op != TK_OP_quant || r->out != TK_A16) continue;
+            if ((tk_cpu_features() & r->needs) != r->needs) {
+                if (!s) print_message("%s: skipped, this CPU lacks it\n", r->name);
+                continue;
+            }
+            for (int nth = 1; nth < 4; nth++) {
+                tk_args a = { .p = { x, got }, .type = { TK_F32, TK_A16 } };
+                a.dim['t' - 'a'].n = t, a.dim['k' - 'a'].n = k;
+                memset(got, 0xa5, bytes);
+                run(r->fn[0], a, nth);
+                if (memcmp(got, want, bytes)) fail_msg("%s t%d k%d", r->name, (int)t, (int)k);
+            }
+        }
+        free(x), free(back), free(want), free(got);
     }
 }
 
@@ -324,6 +368,7 @@ static void linear_rows(void **state) {
             if (s % 4 == 0) check_row(r, file, shape[s][0], shape[s][1], 64);
         }
         check_row(r, file, 48, 256, 33);
+        check_row(r, file, 70, 2304, 50); /* more than one chunk of k, and a group of tokens in part */
     }
 }
 
@@ -333,6 +378,7 @@ int main(void) {
         cmocka_unit_test(packed_sizes),
         cmocka_unit_test(embed_looks_up),
         cmocka_unit_test(quant_is_nearest),
+        cmocka_unit_test(quant_to_tiles),
         cmocka_unit_test(linear_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

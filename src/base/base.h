@@ -192,8 +192,8 @@ size_t tk_mem_peak(void);      /* VmHWM of this process, bytes */
 enum {
     TK_CPU_AVX2 = 1 << 0,   /* AVX2 + FMA + F16C */
     TK_CPU_AVX512 = 1 << 1, /* F, BW, DQ, VL + VNNI */
-    TK_CPU_BF16 = 1 << 2,   /* AVX512-BF16 */
-    TK_CPU_AMX = 1 << 3,    /* AMX tile, int8, bf16, and the kernel's permission */
+    TK_CPU_BF16 = 1 << 2,   /* AVX512-BF16 at twice the speed of float32; not Intel's, which has half of it */
+    TK_CPU_AMX = 1 << 3,    /* AMX tile, int8, bf16, the kernel's permission, and AVX512-BF16 of any speed */
 };
 /* What this CPU has, cut to the tier named by TOKAMAK_CPU (plain, avx2, avx512, amx) when that is set. */
 unsigned tk_cpu_features(void);

@@ -71,8 +71,12 @@ static unsigned detect(void) {
     bool f512 = (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1), vnni = c >> 11 & 1;
     if ((f & TK_CPU_AVX2) && (lo & 0xe6) == 0xe6 && f512 && vnni) f |= TK_CPU_AVX512;
     bool amx = (d >> 22 & 1) && (d >> 24 & 1) && (d >> 25 & 1);
-    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (f & TK_CPU_AVX512) && (a >> 5 & 1)) f |= TK_CPU_BF16;
-    if ((f & TK_CPU_BF16) && amx && (lo & 0x60000) == 0x60000) {
+    const bool bf16 = __get_cpuid_count(7, 1, &a, &b, &c, &d) && (f & TK_CPU_AVX512) && (a >> 5 & 1);
+    if (bf16 && !__builtin_cpu_is("intel")) f |= TK_CPU_BF16;
+#ifdef TOKAMAK_AMX_EMULATED
+    if (bf16) return f | TK_CPU_AMX; /* ops/amx.h */
+#endif
+    if (bf16 && amx && (lo & 0x60000) == 0x60000) {
         const int arch_req_xcomp_perm = 0x1023, xtile_data = 18;
         if (!syscall(SYS_arch_prctl, arch_req_xcomp_perm, xtile_data)) f |= TK_CPU_AMX;
     }

@@ -102,9 +102,9 @@ static tk_status machine_limits(const bench *b, tk_dtype type, limits *l) {
     tk_pool *pool;
     TK_TRY(tk_pool_new(&pool, tk_engine_info_of(b->m->engine)->threads, true));
     tk_status s = tk_measure_read(pool, 0, 5, &l->memory);
-    l->ops = tk_measure_ops(pool, tk_formats[type].block > 1 ? TK_UNIT_INT8
-                                  : type == TK_BF16           ? TK_UNIT_BF16
-                                                              : TK_UNIT_F32);
+    const bool quantized = tk_formats[type].block > 1;
+    l->ops = tk_measure_ops(pool, quantized ? TK_UNIT_INT8 : type == TK_BF16 ? TK_UNIT_BF16 : TK_UNIT_F32);
+    if (quantized || type == TK_BF16) l->ops = TK_MAX(l->ops, tk_measure_ops(pool, TK_UNIT_TILES));
     tk_pool_free(pool);
     return s;
 }
@@ -170,7 +170,7 @@ static tk_status report(const cli_args *a, const bench *b, double load, const fi
     printf("%d sequence%s, depth %d, %s, %d threads; loaded in %.2f s, peak memory %s\n", b->batch,
            b->batch == 1 ? "" : "s", b->depth, info->device, info->threads, load, cli_bytes(peak));
     printf("limits: memory reads %s/s (decode), %.0f GOP/s in the %s (prefill)\n", cli_bytes(l.memory),
-           l.ops / 1e9, cpu ? "vector unit" : "tensor cores, bf16");
+           l.ops / 1e9, cpu ? "vector or tile unit" : "tensor cores, bf16");
     return TK_OK;
 }
 
