@@ -10,9 +10,10 @@
 
 #include "core/core.h"
 
-enum { T = 7, E = 96, F = 160 };
+enum { T = 23, E = 96, F = 288 };
 
 static tk_attr gate; /* of glu: the activation takes a slot that quant has too */
+static tk_dtype weights;
 
 /* z = x + y; z1 = norm(z) w -> two products; a gated activation of them -> product; norm without a sum before it. */
 static tk_id build(tk_program *p, bool outside_reader) {
@@ -22,12 +23,12 @@ static tk_id build(tk_program *p, bool outside_reader) {
     tk_id x = tk_declare(p, TK_INPUT, "x", "te", TK_F32), y = tk_declare(p, TK_INPUT, "y", "te", TK_F32);
     tk_id w = tk_declare(p, TK_WEIGHT, "w", "e", TK_F32);
     tk_id first = TK_EMIT(p, norm, eps, x, w);
-    tk_id a = TK_EMIT(p, linear, TK_NOATTR, first, tk_declare(p, TK_WEIGHT, "down", "e|e", TK_Q8_0));
+    tk_id a = TK_EMIT(p, linear, TK_NOATTR, first, tk_declare(p, TK_WEIGHT, "down", "e|e", weights));
     tk_id z = TK_EMIT(p, add, TK_NOATTR, a, y), n = TK_EMIT(p, norm, eps, z, w);
-    tk_id g = TK_EMIT(p, linear, TK_NOATTR, n, tk_declare(p, TK_WEIGHT, "gate", "f|e", TK_Q8_0));
-    tk_id u = TK_EMIT(p, linear, TK_NOATTR, n, tk_declare(p, TK_WEIGHT, "up", "f|e", TK_Q8_0));
+    tk_id g = TK_EMIT(p, linear, TK_NOATTR, n, tk_declare(p, TK_WEIGHT, "gate", "f|e", weights));
+    tk_id u = TK_EMIT(p, linear, TK_NOATTR, n, tk_declare(p, TK_WEIGHT, "up", "f|e", weights));
     tk_id s = TK_EMIT(p, glu, gate, g, u);
-    tk_id o = TK_EMIT(p, linear, TK_NOATTR, s, tk_declare(p, TK_WEIGHT, "out", "e|f", TK_Q8_0));
+    tk_id o = TK_EMIT(p, linear, TK_NOATTR, s, tk_declare(p, TK_WEIGHT, "out", "e|f", weights));
     if (outside_reader) o = TK_EMIT(p, add, TK_NOATTR, o, n); /* reads what add_norm_quant would not give */
     tk_output(p, "sum", z); /* a result of the window that the outside reads */
     tk_output(p, "result", o);
@@ -77,9 +78,12 @@ static void fused_is_its_window(void **state) {
     static const struct {
         const char *name;
         unsigned features;
+        tk_dtype weights;
     } tiers[] = {
-        { "avx2", TK_CPU_AVX2 },
-        { "avx512", TK_CPU_AVX2 | TK_CPU_AVX512 },
+        { "avx2", TK_CPU_AVX2, TK_Q8_0 },
+        { "avx512", TK_CPU_AVX2 | TK_CPU_AVX512, TK_Q8_0 },
+        { "avx512bf16", TK_CPU_AVX2 | TK_CPU_AVX512 | TK_CPU_BF16, TK_BF16 },
+        { "amx", TK_CPU_AVX2 | TK_CPU_AVX512 | TK_CPU_AMX, TK_BF16 },
     };
     for (size_t i = 0; i < TK_COUNT(tiers); i++) {
         float window[2 * T * E], fused[2 * T * E];
@@ -87,6 +91,7 @@ static void fused_is_its_window(void **state) {
             printf("skipped: tier %s: this CPU lacks it\n", tiers[i].name);
             continue;
         }
+        weights = tiers[i].weights;
         assert_int_equal(run(false, tiers[i].features, 1, false, window), 0);
         for (int threads = 1; threads <= 3; threads += 2) {
             assert_int_equal(run(true, tiers[i].features, threads, false, fused), 3);
@@ -107,6 +112,7 @@ static void fused_is_its_window(void **state) {
 static void no_row_no_fusion(void **state) {
     (void)state;
     float out[2 * T * E];
+    weights = TK_Q8_0;
     assert_int_equal(run(true, 0, 1, false, out), 0);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scratch of the CPU kernels of this folder, the same for all tiers. */
 #include "base/packed.h"
+#include "base/tiles.h"
 #include "ops/attn_sizes.h"
 
 size_t attn_scratch(const tk_dim dim[26], int nth);
@@ -17,9 +18,10 @@ size_t attn_paged_scratch(const tk_dim dim[26], int nth) {
     return attn_bytes(dim, nth, dim['p' - 'a'].n * dim['s' - 'a'].n);
 }
 
-/* a row of floats a thread (add_norm_quant, norm_quant) */
+/* rows of floats a thread (add_norm_quant, norm_quant): as many as a tile of activations has */
 size_t row_scratch(const tk_dim dim[26], int nth) {
-    return (size_t)nth * (size_t)dim['k' - 'a'].n * sizeof(float);
+    const int64_t rows = TK_MIN(dim['t' - 'a'].n, (int64_t)TK_TILE);
+    return (size_t)nth * (size_t)rows * (size_t)dim['k' - 'a'].n * sizeof(float);
 }
 
 /* activations of products with plain numbers, gathered (linear_tmpl.h) */
