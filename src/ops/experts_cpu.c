@@ -140,31 +140,33 @@ static void run(const tk_args *a, tk_kernel *linear, bool each) {
 
 /* ---- the small ones ---- */
 
+static bool is_among(const int32_t *chosen, int64_t n, int32_t e) {
+    while (n > 0 && chosen[n - 1] != e) n--;
+    return n > 0;
+}
+
 void route_plain(const tk_args *a) {
+    enum { MOST = 4096 }; /* experts of a model at most (config_keys.def) */
     const int64_t experts = TK_DIM(a, 'x'), used = TK_DIM(a, 'a');
     const bool among = a->attr.i[1] == TK_ROUTE_TOP_SOFTMAX || a->attr.i[2];
-    int32_t *ids = a->p[1];
+    int32_t chosen[MOST], *ids = a->p[1];
     float *weights = a->p[2];
     int64_t t, to;
     tk_split(TK_DIM(a, 't'), 1, a->ith, a->nth, &t, &to);
     for (; t < to; t++) {
         const float *l = (const float *)a->p[0] + t * experts;
-        float sum = 0, part = 0, best = 0, last = INFINITY;
-        int32_t before = -1; /* the one chosen before: the next is smaller, or equal with a higher number */
+        float sum = 0;
         for (int64_t j = 0; j < used; j++) {
-            int32_t at = -1;
+            int32_t best = -1;
             for (int32_t e = 0; e < experts; e++)
-                if ((j == 0 || l[e] < last || (l[e] == last && e > before)) && (at < 0 || l[e] > l[at]))
-                    at = e;
-            if (at < 0) at = (int32_t)j; /* what is not a number is never chosen by order */
-            before = at, last = l[at];
-            if (j == 0) best = last;
-            part += expf(last - best);
-            if (ids) ids[t * used + j] = at;
-            if (weights) weights[t * used + j] = expf(last - best);
+                if ((best < 0 || l[e] > l[best]) && !is_among(chosen, j, e)) best = e;
+            chosen[j] = best;
         }
-        for (int32_t e = 0; e < experts && !among; e++) sum += expf(l[e] - best);
-        for (int64_t j = 0; j < used && weights; j++) weights[t * used + j] /= among ? part : sum;
+        for (int64_t i = 0; i < (among ? used : experts); i++) sum += expf(l[among ? chosen[i] : i] - l[chosen[0]]);
+        for (int64_t j = 0; j < used; j++) {
+            if (ids) ids[t * used + j] = chosen[j];
+            if (weights) weights[t * used + j] = expf(l[chosen[j]] - l[chosen[0]]) / sum;
+        }
     }
 }
 
