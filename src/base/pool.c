@@ -14,9 +14,11 @@
 
 #include "base/base.h"
 
-/* Pauses before sleeping: at most about 0.3 ms, longer than any gap inside a step, and at least 2 us. With more
- * threads than CPUs whoever spins keeps the awaited thread from running, so it soon gives way. */
-enum { SPIN = 20000, SPIN_LEAST = 100 };
+/* Pauses before sleeping: at most about 1 ms, longer than threads differ at a large matrix, and at least 2 us. With
+ * more threads than CPUs whoever spins keeps the awaited thread from running, so it soon gives way. */
+enum { SPIN = 65536, SPIN_LEAST = 100 };
+/* A sleep that was shorter ended with the other's work; a longer one, with its turn on a busy CPU. */
+#define SLICE_S 1e-3
 
 #if defined(__x86_64__)
 #define relax() __builtin_ia32_pause()
@@ -65,7 +67,8 @@ static void post(tk_pool *p, atomic_uint *word, unsigned value) {
     if (atomic_load(&p->sleepers)) futex_wake(word);
 }
 
-/* Waits until *word != seen and returns it. A wait that spinning did not end makes the next ones shorter. */
+/* Waits until *word != seen and returns it. When spinning did not end a wait, the next spin is shorter if the other had
+ * no CPU, else longer. */
 static unsigned await(tk_pool *p, int ith, atomic_uint *word, unsigned seen) {
     waiter *w = &p->waiters[ith];
     unsigned v = atomic_load_explicit(word, memory_order_acquire);
@@ -78,10 +81,12 @@ static unsigned await(tk_pool *p, int ith, atomic_uint *word, unsigned seen) {
             return v;
         }
     }
-    w->spin = TK_MIN(TK_MAX(w->spin / 8, (unsigned)SPIN_LEAST), p->spin);
+    const double began = tk_now();
     atomic_fetch_add(&p->sleepers, 1);
     while ((v = atomic_load(word)) == seen) futex_wait(word, seen);
     atomic_fetch_sub(&p->sleepers, 1);
+    const unsigned next = tk_now() - began < SLICE_S ? w->spin * 2 : w->spin / 8;
+    w->spin = TK_MIN(TK_MAX(next, (unsigned)SPIN_LEAST), p->spin);
     return v;
 }
 
