@@ -157,32 +157,11 @@ static void fill_weights(rank_run *r) {
 static tk_status build(rank_run *r, const tk_mesh *mesh) {
     const run_options *o = r->o;
     tk_config *c = &r->config;
-    *c = (tk_config){ .arch = o->gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA,
-                      .name = "test",
-                      .n_layer = o->layers,
-                      .n_embd = o->embd,
-                      .n_head = o->heads,
-                      .n_kv_head = o->kv_heads,
-                      .head_dim = o->head_dim,
-                      .n_ff = o->ff,
-                      .n_vocab = o->vocab,
-                      .n_ctx = o->seq_len + 1,
-                      .norm = o->gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
-                      .norm_eps = 1e-5f,
-                      .pre_norm = true,
-                      .last_norm = true,
-                      .act = o->gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU,
-                      .gated = !o->gpt2,
-                      .learned_pos = o->gpt2,
-                      .tied = o->tied,
-                      .norm_bias = o->gpt2,
-                      .qkv_bias = o->gpt2,
-                      .o_bias = o->gpt2,
-                      .mlp_bias = o->gpt2,
-                      .attn_scale = 1 / sqrtf((float)o->head_dim),
-                      .embed_scale = 1,
-                      .residual_scale = 1,
-                      .logit_scale = 1 };
+    *c = tk_config_plain(o->gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA);
+    c->name = "test", c->n_layer = o->layers, c->n_embd = o->embd, c->n_ff = o->ff;
+    c->n_head = o->heads, c->n_kv_head = o->kv_heads, c->head_dim = o->head_dim;
+    c->n_vocab = o->vocab, c->n_ctx = o->seq_len + 1;
+    c->norm_eps = 1e-5f, c->attn_scale = 1 / sqrtf((float)o->head_dim), c->tied = o->tied;
     c->rope.dims = o->gpt2 ? 0 : o->head_dim;
     tk_build b = { .config = c,
                    .logits = o->logits,

@@ -22,32 +22,10 @@ static void listing(const char *pass, const tk_program *p, tk_buf *out) {
 }
 
 static void golden(const char *file, bool gpt2, bool mesh) {
-    tk_config c = { .arch = gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA,
-                    .name = "golden",
-                    .n_layer = 1,
-                    .n_embd = 16,
-                    .n_head = 4,
-                    .n_kv_head = gpt2 ? 4 : 2,
-                    .head_dim = 4,
-                    .n_ff = 24,
-                    .n_vocab = 37,
-                    .n_ctx = 8,
-                    .norm = gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
-                    .norm_eps = 1e-5f,
-                    .pre_norm = true,
-                    .last_norm = true,
-                    .act = gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU,
-                    .gated = !gpt2,
-                    .learned_pos = gpt2,
-                    .tied = gpt2,
-                    .norm_bias = gpt2,
-                    .qkv_bias = gpt2,
-                    .o_bias = gpt2,
-                    .mlp_bias = gpt2,
-                    .attn_scale = 0.5f,
-                    .embed_scale = 1,
-                    .residual_scale = 1,
-                    .logit_scale = 1 };
+    tk_config c = tk_config_plain(gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA);
+    c.name = "golden", c.n_layer = 1, c.n_embd = 16, c.n_ff = 24, c.n_vocab = 37, c.n_ctx = 8;
+    c.n_head = 4, c.n_kv_head = gpt2 ? 4 : 2, c.head_dim = 4;
+    c.norm_eps = 1e-5f, c.attn_scale = 0.5f, c.tied = gpt2;
     c.rope.dims = gpt2 ? 0 : 4;
     tk_build b = { .config = &c, .tokens = 8, .vocab_multiple = 4, .findmax = gpt2 };
     tk_mesh m = { .axes = mesh ? 2 : 0, .axis = { { 2, true, false, "t" }, { 2, false, true, "gfv" } } };

@@ -36,46 +36,34 @@ static tk_dtype dtype_of(void *arg, const char *role, int layer) {
 }
 
 static tk_config shape(bool gpt2) {
-    tk_config c = { .arch = gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA,
-                    .name = "bench",
-                    .n_layer = 1,
-                    .n_embd = gpt2 ? 768 : 576,
-                    .n_head = gpt2 ? 12 : 9,
-                    .n_kv_head = gpt2 ? 12 : 3,
-                    .head_dim = 64,
-                    .n_ff = gpt2 ? 3072 : 1536,
-                    .n_vocab = 4096,
-                    .n_ctx = DEPTH + TOKENS,
-                    .norm = gpt2 ? TK_NORM_LAYER : TK_NORM_RMS,
-                    .norm_eps = 1e-5f,
-                    .pre_norm = true,
-                    .last_norm = true,
-                    .act = gpt2 ? TK_ACT_GELU_TANH : TK_ACT_SILU,
-                    .gated = !gpt2,
-                    .learned_pos = gpt2,
-                    .norm_bias = gpt2,
-                    .qkv_bias = gpt2,
-                    .o_bias = gpt2,
-                    .mlp_bias = gpt2,
-                    .attn_scale = 0.125f,
-                    .embed_scale = 1,
-                    .residual_scale = 1,
-                    .logit_scale = 1 };
+    tk_config c = tk_config_plain(gpt2 ? TK_ARCH_GPT2 : TK_ARCH_LLAMA);
+    c.name = "bench", c.n_layer = 1;
+    c.n_embd = gpt2 ? 768 : 576, c.n_ff = gpt2 ? 3072 : 1536;
+    c.n_head = gpt2 ? 12 : 9, c.n_kv_head = gpt2 ? 12 : 3, c.head_dim = 64;
+    c.n_vocab = 4096, c.n_ctx = DEPTH + TOKENS;
+    c.norm_eps = 1e-5f, c.attn_scale = 0.125f;
     c.rope.dims = gpt2 ? 0 : 64;
     return c;
 }
 
-/* Random values in every weight, in its own format. */
+/* Random values in every weight, in its own format: a few rows, again and again, since packing some formats is a search. */
 static void fill(bench *b) {
+    enum { ROWS = 16 };
     uint32_t counter[4] = { 0 }, word[4];
     for (int n = 0; n < b->p.nnames; n++) {
         const tk_value *v = &b->p.values[b->p.names[n].id];
-        void *data = tk_exec_data(b->e, b->p.names[n].id);
+        char *data = tk_exec_data(b->e, b->p.names[n].id);
         int64_t rows, cols;
+        size_t stride;
         if ((v->kind != TK_WEIGHT && v->kind != TK_CONST) || !data) continue;
         tk__value_rows(&b->p, v, &rows, &cols);
         float *row = malloc((size_t)cols * sizeof *row);
+        if (!tk_format_size((tk_dtype)v->dtype, 1, cols, &stride)) rows = 0;
         for (int64_t r = 0; row && r < rows; r++) {
+            if (r >= ROWS) {
+                memcpy(data + (size_t)r * stride, data + (size_t)(r - ROWS) * stride, stride);
+                continue;
+            }
             for (int64_t c = 0; c < cols; c++) {
                 if (c % 4 == 0) counter[0]++, tk_philox(word, 7, counter);
                 row[c] = tk_uniform(word[c % 4]) * 0.1f - 0.05f;

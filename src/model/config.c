@@ -148,10 +148,27 @@ tk_status tk__key_refuse(const tk__keys *k, const char *key, double harmless, co
                    what);
 }
 
-tk_status tk__config_read(tk_config *c, const tk__keys *k) {
+/* The fields that are not 0 where nothing else is said */
+static void set_neutral(tk_config *c) {
     c->embed_scale = c->residual_scale = c->logit_scale = 1;
     c->bos = c->pad = -1;
     c->pre_norm = c->last_norm = true;
+}
+
+static tk__value no_key(const void *ctx, const char *key) {
+    (void)ctx, (void)key;
+    return (tk__value){ TK__NONE };
+}
+
+tk_config tk_config_plain(tk_arch arch) {
+    tk_config c = { .arch = arch };
+    set_neutral(&c);
+    tk__config_derive(&c, &(tk__keys){ .name = tk_arch_name(arch), .get = no_key });
+    return c;
+}
+
+tk_status tk__config_read(tk_config *c, const tk__keys *k) {
+    set_neutral(c);
     for (size_t i = 0; i < TK_COUNT(rows); i++)
         if (rows[i].arch == c->arch) TK_TRY(read_key(c, k, &rows[i]));
     TK_TRY(tk__config_derive(c, k));

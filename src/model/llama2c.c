@@ -128,29 +128,13 @@ tk_status tk__llama2c_open(tk_modelfile *f) {
     static const int32_t eos[] = {
         1, 2
     }; /* it also begins each text with 1, which therefore ends the one before */
-    *c = (tk_config){ .arch = TK_ARCH_LLAMA,
-                      .n_layer = word[LAYERS],
-                      .n_embd = word[DIM],
-                      .n_head = word[HEADS],
-                      .n_kv_head = word[KV_HEADS],
-                      .head_dim = word[DIM] / word[HEADS],
-                      .n_ff = word[HIDDEN],
-                      .n_ctx = word[CTX],
-                      .n_vocab = abs(word[VOCAB]),
-                      .tied = known ? m->data[36] != 0 : word[VOCAB] > 0,
-                      .norm = TK_NORM_RMS,
-                      .norm_eps = 1e-5f,
-                      .act = TK_ACT_SILU,
-                      .gated = true,
-                      .pre_norm = true,
-                      .last_norm = true,
-                      .embed_scale = 1,
-                      .residual_scale = 1,
-                      .logit_scale = 1,
-                      .bos = 1,
-                      .pad = -1,
-                      .eos = eos,
-                      .n_eos = 2 };
+    *c = tk_config_plain(TK_ARCH_LLAMA);
+    c->n_layer = word[LAYERS], c->n_embd = word[DIM], c->n_ff = word[HIDDEN], c->n_ctx = word[CTX];
+    c->n_head = word[HEADS], c->n_kv_head = word[KV_HEADS], c->head_dim = word[DIM] / word[HEADS];
+    c->n_vocab = abs(word[VOCAB]);
+    c->tied = known ? m->data[36] != 0 : word[VOCAB] > 0;
+    c->norm_eps = 1e-5f;
+    c->bos = 1, c->eos = eos, c->n_eos = 2;
     c->attn_scale = 1 / sqrtf((float)c->head_dim);
     c->rope =
         (tk_rope){ .dims = c->head_dim, .style = TK_ROPE_INTERLEAVED, .theta = 10000, .truncate = true };

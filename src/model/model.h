@@ -101,6 +101,9 @@ typedef struct tk_config {
     int n_eos;
 } tk_config;
 
+/* What all models of a family have alike (norms, activation, biases, factors of 1); sizes and rotation are the
+ * caller's to set. For llama and gpt2, whose keys decide nothing else. */
+tk_config tk_config_plain(tk_arch arch);
 /* Rotation frequencies per pair after scaling, freq[rope->dims / 2] (angle = position * freq), and the factor
  * that multiplies both cos and sin (1 but for yarn and longrope). ctx: the most tokens that a sequence may come to
  * have. dynamic and longrope depend on it, and on nothing that a sequence has seen so far, so that keys once rotated
