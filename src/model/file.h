@@ -176,8 +176,9 @@ tk_status tk__quant_open(tk_modelfile *f, const char *name, int64_t n, int64_t k
 tk_dtype tk__quant_dtype(const tk_quant *q);
 const tk_tensor *tk__quant_tensor(const tk_quant *q);
 const int32_t *tk__quant_order(const tk_quant *q);
-/* Row n as a row of tk__quant_dtype */
-void tk__quant_row(const tk_quant *q, int64_t n, uint8_t *dst);
+/* 32 numbers of row n as tk__quant_dtype stores them: at most TK__QUANT_BLOCK bytes */
+enum { TK__QUANT_BLOCK = 128 };
+void tk__quant_block(const tk_quant *q, int64_t n, int64_t block, void *dst);
 
 /* ---- config
  * ------------------------------------------------------------------------------------------------- */

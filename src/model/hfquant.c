@@ -27,7 +27,7 @@ struct tk_quant {
     bool plus_one;               /* gptq version 1 */
     const tk_tensor *q, *zeros, *scales;
     const int32_t *order; /* [k] position in the rows -> k of the layer; NULL: as it is */
-    tk_dtype dtype;       /* of the rows that tk_quant_row makes */
+    tk_dtype dtype;       /* of the blocks that tk__quant_block makes */
 };
 
 /* ---- quantization_config ---- */
@@ -311,58 +311,52 @@ const int32_t *tk__quant_order(const tk_quant *q) { return q->order; }
 
 static int64_t column(const tk_quant *q, int64_t i) { return q->order ? q->order[i] : i; }
 
-static void row_mxfp4(const tk_quant *q, int64_t n, uint8_t *dst) {
-    const uint8_t *b = q->q->data + (size_t)(n * q->groups) * 16,
-                  *s = q->scales->data + (size_t)(n * q->groups);
-    for (int64_t g = 0; g < q->groups; g++, b += 16, dst += 17) {
-        dst[0] = s[g];
-        for (int j = 0; j < 16; j++) { /* ours: value j below, value j + 16 above */
-            const int low = b[j / 2] >> j % 2 * 4 & 15, high = b[8 + j / 2] >> j % 2 * 4 & 15;
-            dst[1 + j] = (uint8_t)(low | high << 4);
-        }
+static void block_mxfp4(const tk_quant *q, int64_t at, uint8_t *dst) {
+    const uint8_t *b = q->q->data + (size_t)at * 16;
+    dst[0] = q->scales->data[at];
+    for (int j = 0; j < 16; j++) { /* ours: value j below, value j + 16 above */
+        const int low = b[j / 2] >> j % 2 * 4 & 15, high = b[8 + j / 2] >> j % 2 * 4 & 15;
+        dst[1 + j] = (uint8_t)(low | high << 4);
     }
 }
 
-static void row_f32(const tk_quant *q, int64_t n, uint8_t *dst) {
-    for (int64_t i = 0; i < q->k; i++) {
+static void block_f32(const tk_quant *q, int64_t n, int64_t from, uint8_t *dst) {
+    for (int64_t i = from; i < from + 32; i++, dst += 4) {
         const float s = scale_of(q, n, i / q->group);
         const float x = q->kind == TK_QUANT_FP8
                             ? tk__e4m3_f32(q->q->data[(size_t)(n * q->k + i)]) * s
                             : s * (float)((int)integer_of(q, n, column(q, i)) - zero_of(q, n, i / q->group));
-        memcpy(dst + (size_t)i * 4, &x, 4);
+        memcpy(dst, &x, 4);
     }
 }
 
-static void row_blocks(const tk_quant *q, int64_t n, uint8_t *dst) {
-    for (int64_t i = 0; i < q->k; i += 32, dst += tk_formats[q->dtype].bytes) {
-        const float s = scale_of(q, n, i / q->group);
-        const uint16_t half = tk_f32_f16(s);
-        if (q->dtype == TK_F8) {
-            memcpy(dst, &s, 4), memcpy(dst + 4, q->q->data + (size_t)(n * q->k + i), 32);
-            continue;
-        }
-        memcpy(dst, &half, 2);
-        uint8_t *to = dst + 2;
-        if (q->dtype == TK_Q4_Z) {
-            const uint16_t zero = tk_f32_f16((float)zero_of(q, n, i / q->group));
-            memcpy(to, &zero, 2), to += 2;
-        }
-        if (q->dtype != TK_Q8_0) memset(to, 0, 16);
-        for (int j = 0; j < 32; j++) {
-            const unsigned v = integer_of(q, n, column(q, i + j));
-            if (q->dtype == TK_Q8_0)
-                to[j] = (uint8_t)(int8_t)((int)v - 128);
-            else
-                to[j % 16] |= (uint8_t)(v << j / 16 * 4);
-        }
+static void block_integers(const tk_quant *q, int64_t n, int64_t from, uint8_t *dst) {
+    const uint16_t half = tk_f32_f16(scale_of(q, n, from / q->group));
+    memcpy(dst, &half, 2), dst += 2;
+    if (q->dtype == TK_Q4_Z) {
+        const uint16_t zero = tk_f32_f16((float)zero_of(q, n, from / q->group));
+        memcpy(dst, &zero, 2), dst += 2;
+    }
+    if (q->dtype != TK_Q8_0) memset(dst, 0, 16);
+    for (int j = 0; j < 32; j++) {
+        const unsigned v = integer_of(q, n, column(q, from + j));
+        if (q->dtype == TK_Q8_0)
+            dst[j] = (uint8_t)(int8_t)((int)v - 128);
+        else
+            dst[j % 16] |= (uint8_t)(v << j / 16 * 4);
     }
 }
 
-void tk__quant_row(const tk_quant *q, int64_t n, uint8_t *dst) {
-    if (q->kind == TK_QUANT_MXFP4)
-        row_mxfp4(q, n, dst);
-    else if (q->dtype == TK_F32)
-        row_f32(q, n, dst);
-    else
-        row_blocks(q, n, dst);
+void tk__quant_block(const tk_quant *q, int64_t n, int64_t block, void *dst) {
+    const int64_t from = block * 32;
+    if (q->kind == TK_QUANT_MXFP4) {
+        block_mxfp4(q, n * q->groups + block, dst);
+    } else if (q->dtype == TK_F32) {
+        block_f32(q, n, from, dst);
+    } else if (q->dtype == TK_F8) {
+        const float s = scale_of(q, n, from / q->group);
+        memcpy(dst, &s, 4), memcpy((uint8_t *)dst + 4, q->q->data + (size_t)(n * q->k + from), 32);
+    } else {
+        block_integers(q, n, from, dst);
+    }
 }

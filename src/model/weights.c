@@ -3,7 +3,6 @@
  * shapes meet the config, fused tensors are cut and experts joined. All of it happens once, when the file is
  * opened, so that asking for a weight later cannot fail. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "model/file.h"
 
@@ -497,31 +496,50 @@ tk_status tk_modelfile_weight(const tk_modelfile *f, const char *role, int layer
     return TK_OK;
 }
 
+/* Where row i (of a vector: element i) lies in its part of the file */
+static int64_t place(const tk_weight_view *v, int64_t i, int64_t *part) {
+    const int64_t in = i % v->per;
+    *part = i / v->per;
+    return in / v->run * v->period + in % v->run + v->first;
+}
+
 /* The bytes of element (row, col), of a plain dtype or col 0 of a row that is stored as one. */
 static const uint8_t *element(const tk_weight_view *v, int64_t row, int64_t col) {
     const size_t bytes = (size_t)tk_formats[v->dtype].bytes;
-    const int64_t i = v->rows == 1 && !v->transposed ? col : row, part = i / v->per, in = i % v->per;
-    const int64_t at = in / v->run * v->period + in % v->run + v->first;
+    int64_t part;
+    const int64_t at = place(v, v->rows == 1 && !v->transposed ? col : row, &part);
     const uint8_t *base = v->part ? v->part[part] : v->data + (size_t)part * v->plane;
     if (v->transposed) return base + (size_t)col * v->stride + (size_t)at * bytes;
     return v->rows == 1 ? base + (size_t)at * bytes : base + (size_t)at * v->stride;
 }
 
+/* The quantized weight that row `row` is of, and its row there */
+static const tk_quant *quant_of(const tk_weight_view *v, int64_t row, int64_t *at) {
+    int64_t part;
+    *at = place(v, row, &part);
+    if (v->part) return v->quant[part];
+    *at += part * (v->per / v->run * v->period);
+    return v->quant[0];
+}
+
+/* Row `row` where it lies as a row of v->dtype; NULL: nowhere */
+static const uint8_t *stored(const tk_weight_view *v, int64_t row) {
+    if (v->plain) return v->data + (size_t)row * v->stride;
+    return v->quant || v->transposed || v->rows == 1 ? NULL : element(v, row, 0);
+}
+
 bool tk_weight_view_copy(const tk_weight_view *v, int64_t row, void *dst) {
     const tk_format *fmt = &tk_formats[v->dtype];
-    const size_t bytes = (size_t)(v->cols / fmt->block) * (size_t)fmt->bytes;
-    if (v->quant) {
-        const int64_t part = row / v->per, in = row % v->per;
-        const int64_t at = in / v->run * v->period + in % v->run + v->first;
-        const int64_t plane = v->part ? 0 : part * (v->per / v->run * v->period);
-        tk__quant_row(v->quant[v->part ? part : 0], plane + at, dst);
-    } else if (v->plain) {
-        memcpy(dst, v->data + (size_t)row * v->stride, bytes);
-    } else if (v->transposed || v->rows == 1 || v->add != 0) {
-        return false;
-    } else {
-        memcpy(dst, element(v, row, 0), bytes);
+    const uint8_t *bytes = stored(v, row);
+    if (v->add != 0 || (!bytes && !v->quant)) return false;
+    if (bytes) {
+        memcpy(dst, bytes, (size_t)(v->cols / fmt->block) * (size_t)fmt->bytes);
+        return true;
     }
+    int64_t at;
+    const tk_quant *q = quant_of(v, row, &at);
+    const size_t step = (size_t)(32 / fmt->block * fmt->bytes);
+    for (int64_t b = 0; b < v->cols / 32; b++) tk__quant_block(q, at, b, (uint8_t *)dst + (size_t)b * step);
     return true;
 }
 
@@ -531,14 +549,17 @@ const int32_t *tk_weight_view_order(const tk_weight_view *v) {
 
 void tk_weight_view_row(const tk_weight_view *v, int64_t row, float *dst) {
     const tk_format *fmt = &tk_formats[v->dtype];
-    if (v->plain || (!v->quant && !v->transposed && v->rows != 1)) {
-        fmt->unpack(dst, v->plain ? v->data + (size_t)row * v->stride : element(v, row, 0), 1, v->cols, 0);
-    } else if (v->quant) {
-        void *bytes = malloc((size_t)(v->cols / fmt->block) * (size_t)fmt->bytes);
-        if (!bytes) abort(); /* a row's worth: nothing could go on */
-        tk_weight_view_copy(v, row, bytes);
+    const uint8_t *bytes = stored(v, row);
+    if (bytes) {
         fmt->unpack(dst, bytes, 1, v->cols, 0);
-        free(bytes);
+    } else if (v->quant) {
+        int64_t at;
+        uint8_t block[TK__QUANT_BLOCK];
+        const tk_quant *q = quant_of(v, row, &at);
+        for (int64_t b = 0; b < v->cols / 32; b++) {
+            tk__quant_block(q, at, b, block);
+            fmt->unpack(dst + b * 32, block, 1, 32, 0);
+        }
     } else {
         for (int64_t c = 0; c < v->cols; c++) fmt->unpack(dst + c, element(v, row, c), 1, 1, 0);
     }
