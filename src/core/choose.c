@@ -15,17 +15,20 @@ typedef struct choice {
 
 static bool is_real(int dtype) { return dtype == TK_F32 || dtype == TK_F64; }
 
-/* The operand that the `weight` column speaks of: the first weight of two dims or more, or KV cache; -1 none.
- */
-static int weight_operand(const tk_program *p, const tk_record *r) {
-    for (int i = 0; i < r->nin; i++) {
-        const tk_value *v = &p->values[r->arg[i]];
-        if ((v->kind == TK_WEIGHT && v->dim[1]) || v->kind == TK_STATEFUL) return i;
-    }
-    return -1;
+/* Is it an operand that the `weight` column speaks of? Weights of two dims or more, and KV caches. */
+static bool is_matrix(const tk_value *v) {
+    return (v->kind == TK_WEIGHT && v->dim[1]) || v->kind == TK_STATEFUL;
 }
 
 static bool is_activation(const tk_value *v) { return v->kind == TK_ACTIVATION && v->dtype != TK_I32; }
+
+/* The operand that a row's `act` means: the first activation. Others may have its dtype or be float32 (a residual).
+ * -1: none */
+static int act_operand(const tk_program *p, const tk_record *r) {
+    for (int i = 0; i < r->nin; i++)
+        if (is_activation(&p->values[r->arg[i]])) return i;
+    return -1;
+}
 
 /* The last row of `op` that turns `from` into `to`, or -1. */
 static int conversion_row(const choice *c, int op, tk_dtype from, tk_dtype to) {
@@ -40,15 +43,16 @@ static int conversion_row(const choice *c, int op, tk_dtype from, tk_dtype to) {
 static bool fits(const choice *c, const tk_record *r, const tk_kernel_row *row, bool convert) {
     const tk_program *p = c->p;
     if (row->op != r->op || !tk__able(row->needs, c->cpu) || !tk_row_kernel(row, r->adj)) return false;
-    int w = weight_operand(p, r);
+    const int act = act_operand(p, r);
     for (int i = 0; i < r->nin; i++) {
         const tk_value *v = &p->values[r->arg[i]];
-        if (i == w) {
+        if (is_matrix(v)) {
             if (row->weight == TK_NODTYPE || row->weight == v->dtype) continue;
             if (!convert || v->kind != TK_WEIGHT ||
                 conversion_row(c, TK_OP_pack, (tk_dtype)v->dtype, row->weight) < 0)
                 return false;
         } else if (is_activation(v) && row->act != TK_NODTYPE && row->act != v->dtype) {
+            if (i != act && v->dtype == TK_F32) continue;
             if (!convert || conversion_row(c, TK_OP_quant, (tk_dtype)v->dtype, row->act) < 0) return false;
         } else if (v->kind == TK_WEIGHT && v->dtype != TK_F32) {
             return false; /* norms and biases */
@@ -82,15 +86,16 @@ static void choose_record(choice *c, tk_record r) {
     r.kernel = (int16_t)k;
     if (k >= 0) {
         const tk_kernel_row *row = &tk_kernels[k];
-        int w = weight_operand(p, &r);
+        const int act = act_operand(p, &r);
         for (int i = 0; i < r.nin && p->status == TK_OK; i++) {
             const tk_value v = p->values[r.arg[i]];
-            if (i == w && row->weight != TK_NODTYPE && row->weight != v.dtype) {
+            if (is_matrix(&v) && row->weight != TK_NODTYPE && row->weight != v.dtype) {
                 tk_id *packed = &c->packed[r.arg[i]];
                 if (*packed < 0 || p->values[*packed].dtype != row->weight)
                     *packed = convert_to(c, &r, TK_OP_pack, r.arg[i], row->weight);
                 r.arg[i] = *packed;
-            } else if (i != w && is_activation(&v) && row->act != TK_NODTYPE && row->act != v.dtype) {
+            } else if (is_activation(&v) && row->act != TK_NODTYPE && row->act != v.dtype &&
+                       (i == act || v.dtype != TK_F32)) {
                 r.arg[i] = convert_to(c, &r, TK_OP_quant, r.arg[i], row->act);
             }
         }

@@ -522,17 +522,22 @@ void tk_exec_run_hook(tk_exec *e, int phase, tk_exec_hook *hook, void *arg) {
 
 /* ---- cost -------------------------------------------------------------------------------------------- */
 
+static bool attends(int op) { return op == TK_OP_attn_paged || op == TK_OP_attn_paged_quant; }
+
 void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *bytes) {
     const tk_program *p = e->p;
-    const tk_opinfo *info = tk_op_info(r->op);
     tk_dim dim[26];
     step s = { 0 };
     tk__record_dims(p, r, NULL, dim);
     find_varying(e, r, dim, &s);
     for (int v = 0; v < s.nvarying; v++) dim[s.varying[v].letter].n = varied(e, &s, v);
-    *flops = info->flops, *bytes = 0;
+    *flops = tk_op_info(r->op)->flops, *bytes = 0;
     for (int l = 0; l < 26; l++)
-        if (dim[l].n && !(r->op == TK_OP_attn_paged && strchr("pstgrd", 'a' + l))) *flops *= (double)dim[l].n;
+        if (dim[l].n && !(attends(r->op) && strchr("pstgrd", 'a' + l))) *flops *= (double)dim[l].n;
+    if (r->op == TK_OP_linear3) { /* a, b and c rows beside each other */
+        const double a = (double)dim['a' - 'a'].n, b = (double)dim['b' - 'a'].n, c = (double)dim['c' - 'a'].n;
+        *flops *= (a + b + c) / TK_MAX(a * b * c, 1);
+    }
     double scale[128];
     for (int c = 0; c < 128; c++)
         scale[c] = p->size[c] ? (c == 't' || c == 'o' ? (double)e->size[c] / (double)p->size[c] : 1) : 1;
@@ -541,10 +546,9 @@ void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *b
         double b = (double)v->bytes;
         for (const char *c = v->dim; *c; c++) b *= scale[(unsigned char)*c & 127];
         if (r->op == TK_OP_embed && i == 1) b *= (double)e->size['t'] / (double)TK_MAX(dim['v' - 'a'].n, 1);
-        if (v->kind == TK_STATEFUL && info->flags & TK_STATE) b = 0; /* kvput writes the step's rows only */
-        *bytes += r->op == TK_OP_attn_paged && v->kind == TK_STATEFUL ? 0 : b;
+        *bytes += v->kind == TK_STATEFUL ? 0 : b; /* caches: the step's rows only */
     }
-    if (r->op != TK_OP_attn_paged || !e->batch) return;
+    if (!attends(r->op) || !e->batch) return;
     const tk_batch *batch = e->batch; /* keys visited by each token; keys read once per sequence */
     const double window = r->attr.i[0] > 0 ? r->attr.i[0] : INFINITY;
     double visits = 0, keys = 0, d = (double)dim['d' - 'a'].n, g = (double)dim['g' - 'a'].n,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Replaces windows of records by one fused record, after the table fusions.def. A window is found from its
- * last record backwards through who made what; its records need not stand side by side. The fused record
- * stands where the last one stood, which is right when nobody in between reads what the window makes. */
+ * last record backwards: through who made what, and where nothing of a part is read by later ones (three products
+ * of one x), through what they read together. Its records need not stand side by side. The fused record stands
+ * where the last one stood that lies before all others who read what the window makes. */
 #include <ctype.h>
 #include <stdlib.h>
 
@@ -78,6 +79,29 @@ static bool assign(names *m, const char *name, tk_id id) {
     return true;
 }
 
+/* May record i be part q of a window that ends with `end`, as far as its kind goes? */
+static bool is_part(const fuse *f, const part *q, int i, const tk_record *end) {
+    const tk_record *r = &f->p->records[i];
+    return !f->gone[i] && r->op == q->op && !r->adj && r->phase == end->phase && r->when == end->when &&
+           r->nin == q->nin && r->nout == q->nout;
+}
+
+/* The nearest record before `before`, in the layer of `end`, that reads in q's places what names are bound there; at
+ * least one must be. -1: none */
+static int part_by_inputs(const fuse *f, const part *q, int before, const tk_record *end, const names *m) {
+    for (int i = before - 1; i >= 0; i--) {
+        const tk_record *r = &f->p->records[i];
+        int bound = 0, equal = 0;
+        if (r->layer != end->layer || !is_part(f, q, i, end)) continue;
+        for (int k = 0; k < q->nin; k++) {
+            const tk_id id = lookup(m, q->in[k]);
+            bound += id >= 0, equal += id >= 0 && id == r->arg[k];
+        }
+        if (bound && bound == equal) return i;
+    }
+    return -1;
+}
+
 /* Matches the window with its last part at record `last`; fills the records of the parts and the names. */
 static bool match(const fuse *f, const window *w, int last, int at[MAX_PARTS], names *m) {
     const tk_program *p = f->p;
@@ -88,11 +112,10 @@ static bool match(const fuse *f, const window *w, int last, int at[MAX_PARTS], n
         for (int o = 0; o < q->nout && at[k] < 0;
              o++) /* made by whoever made a result that a later part reads */
             if (lookup(m, q->out[o]) >= 0) at[k] = f->maker[lookup(m, q->out[o])];
-        if (at[k] < 0 || f->gone[at[k]]) return false;
-        const tk_record *r = &p->records[at[k]], *end = &p->records[last];
-        if (r->op != q->op || r->adj || r->phase != end->phase || r->when != end->when || r->nin != q->nin ||
-            r->nout != q->nout)
-            return false;
+        const tk_record *end = &p->records[last];
+        if (at[k] < 0) at[k] = part_by_inputs(f, q, at[k + 1], end, m);
+        if (at[k] < 0 || !is_part(f, q, at[k], end)) return false;
+        const tk_record *r = &p->records[at[k]];
         for (int i = 0; i < q->nin; i++)
             if (!assign(m, q->in[i], r->arg[i])) return false;
         for (int o = 0; o < q->nout; o++)
@@ -109,25 +132,68 @@ static int inside_readers(const tk_program *p, const int *at, int nparts, tk_id 
     return n;
 }
 
-/* May the window go: its inner results are its own, and what it gives is not read before the last record. */
-static bool closed(const fuse *f, const window *w, const int *at, const names *m) {
-    const tk_program *p = f->p;
+static bool gives(const window *w, const char *name) {
     const tk_sig *sig = &tk_op_info(w->op)->sig[0];
+    for (int i = 0; i < sig->nout; i++)
+        if (!strcmp(sig->o[sig->nin + i].name, name)) return true;
+    return false;
+}
+
+/* May the window go: its inner results are its own. */
+static bool closed(const fuse *f, const window *w, const int *at, const names *m) {
     for (int k = 0; k < w->nparts; k++)
         for (int o = 0; o < w->part[k].nout; o++) {
-            tk_id id = lookup(m, w->part[k].out[o]);
-            bool given = false;
-            for (int i = 0; i < sig->nout; i++)
-                given |= !strcmp(sig->o[sig->nin + i].name, w->part[k].out[o]);
-            if (!given && (p->values[id].output || f->readers[id] != inside_readers(p, at, w->nparts, id)))
+            const tk_id id = lookup(m, w->part[k].out[o]);
+            if (!gives(w, w->part[k].out[o]) &&
+                (f->p->values[id].output || f->readers[id] != inside_readers(f->p, at, w->nparts, id)))
                 return false;
-            for (int i = at[k] + 1; given && i < at[w->nparts - 1]; i++) {
-                bool part_of = false;
-                for (int x = 0; x < w->nparts; x++) part_of |= at[x] == i;
-                for (int x = 0; x < p->records[i].nin && !part_of && !f->gone[i]; x++)
-                    if (p->records[i].arg[x] == id) return false;
-            }
         }
+    return true;
+}
+
+/* Does a record outside the window read a result of its part k before record `slot`? */
+static bool read_before(const fuse *f, const window *w, const int *at, const names *m, int k, int slot) {
+    for (int i = at[k] + 1; i < slot; i++) {
+        bool outside = !f->gone[i];
+        for (int x = 0; x < w->nparts; x++) outside &= at[x] != i;
+        for (int x = 0; x < f->p->records[i].nin && outside; x++)
+            for (int o = 0; o < w->part[k].nout; o++)
+                if (f->p->records[i].arg[x] == lookup(m, w->part[k].out[o])) return true;
+    }
+    return false;
+}
+
+/* The part in whose place r, the fused record, can stand: all that it reads is made, nothing that it gives was read. -1:
+ * none. What an earlier phase makes is there, wherever its record stands. */
+static int slot_of(const fuse *f, const window *w, const int *at, const names *m, const tk_record *r) {
+    for (int k = w->nparts - 1; k >= 0; k--) {
+        bool good = true;
+        for (int i = 0; i < r->nin; i++) {
+            const int maker = f->maker[r->arg[i]];
+            good &= maker < at[k] || f->p->records[maker].phase < r->phase;
+        }
+        for (int q = 0; q < w->nparts; q++) good = good && !read_before(f, w, at, m, q, at[k]);
+        if (good) return at[k];
+    }
+    return -1;
+}
+
+/* Each attribute from the part that has it. False where two parts mean different things by one slot; parts of one op
+ * must agree in all. */
+static bool join_attributes(const tk_program *p, const int *at, int nparts, tk_attr *all) {
+    *all = TK_NOATTR;
+    for (int k = 0; k < nparts; k++) {
+        const tk_record *r = &p->records[at[k]];
+        if (r->op == TK_OP_quant) continue; /* its result's dtype */
+        for (int j = 0; j < k; j++)
+            if (p->records[at[j]].op == r->op && memcmp(&p->records[at[j]].attr, &r->attr, sizeof r->attr)) return false;
+        for (int i = 0; i < 4; i++) {
+            if (r->attr.f[i] != 0 && all->f[i] != 0 && r->attr.f[i] != all->f[i]) return false;
+            if (r->attr.i[i] != 0 && all->i[i] != 0 && r->attr.i[i] != all->i[i]) return false;
+            if (r->attr.f[i] != 0) all->f[i] = r->attr.f[i];
+            if (r->attr.i[i] != 0) all->i[i] = r->attr.i[i];
+        }
+    }
     return true;
 }
 
@@ -135,30 +201,24 @@ static bool try_window(fuse *f, const window *w, int last) {
     tk_program *p = f->p;
     int at[MAX_PARTS];
     names m;
-    if (p->records[last].op != w->part[w->nparts - 1].op || !match(f, w, last, at, &m) ||
+    if (f->gone[last] || p->records[last].op != w->part[w->nparts - 1].op || !match(f, w, last, at, &m) ||
         !closed(f, w, at, &m))
         return false;
     const tk_sig *sig = &tk_op_info(w->op)->sig[0];
     tk_record r = p->records[last];
-    r.op = (uint8_t)w->op, r.nin = (uint8_t)sig->nin, r.nout = (uint8_t)sig->nout, r.attr = TK_NOATTR;
+    r.op = (uint8_t)w->op, r.nin = (uint8_t)sig->nin, r.nout = (uint8_t)sig->nout;
     for (int i = 0; i < sig->nin + sig->nout; i++) r.arg[i] = lookup(&m, sig->o[i].name);
-    for (int k = 0; k < w->nparts;
-         k++) /* each attribute from the part that has it; no room for two in one slot */
-        for (int i = 0; i < 4 && p->records[at[k]].op != TK_OP_quant; i++) { /* quant's: its result's dtype */
-            const tk_attr *a = &p->records[at[k]].attr;
-            if ((a->f[i] != 0 && r.attr.f[i] != 0) || (a->i[i] != 0 && r.attr.i[i] != 0)) return false;
-            if (a->f[i] != 0) r.attr.f[i] = a->f[i];
-            if (a->i[i] != 0) r.attr.i[i] = a->i[i];
-        }
+    const int slot = slot_of(f, w, at, &m, &r);
+    if (slot < 0 || !join_attributes(p, at, w->nparts, &r.attr)) return false;
     r.kernel = (int16_t)tk__row_for(p, &r, f->cpu);
     if (r.kernel < 0) return false;
     for (int k = 0; k < w->nparts; k++) {
         for (int i = 0; i < p->records[at[k]].nin; i++) f->readers[p->records[at[k]].arg[i]]--;
-        f->gone[at[k]] = at[k] != last;
+        f->gone[at[k]] = at[k] != slot;
     }
     for (int i = 0; i < r.nin; i++) f->readers[r.arg[i]]++;
-    for (int i = r.nin; i < r.nin + r.nout; i++) f->maker[r.arg[i]] = last;
-    p->records[last] = r;
+    for (int i = r.nin; i < r.nin + r.nout; i++) f->maker[r.arg[i]] = slot;
+    p->records[slot] = r;
     p->counts.fused++;
     return true;
 }
@@ -182,7 +242,7 @@ tk_status tk_fuse(tk_program *p, unsigned cpu) {
             window w;
             read_window(rows[k].text, rows[k].op, &w);
             for (int i = 0; i < p->nrecords; i++)
-                if (!f.gone[i]) try_window(&f, &w, i);
+                try_window(&f, &w, i);
         }
         int n = 0;
         for (int i = 0; i < p->nrecords; i++)

@@ -1,29 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kvput, attn_paged and sink, the portable form. A block is one token and some query heads of one KV head. It visits
  * keys from key 0 of the sequence in blocks of TK_KEY_BLOCK, rescaling its sums once a block, so the order of every
- * sum is a function of the token's position alone. The cache lies as ops.h says; a Q8_0 cache has plain rows of the
- * format, keys and values alike. */
-#include "cuda/kernel.cuh"
+ * sum is a function of the token's position alone. */
+#include "cuda/cache.cuh"
 
 namespace tk {
 
-enum { Q8 = 32, Q8_BYTES = 34 };
-
 /* ---- writing ---- */
-
-/* Where number d of a key lies in a group of 16; row = (page g + head) S + offset in the page */
-__device__ inline int64_t key_place(int64_t row, int64_t d, int64_t width) {
-    return row / 16 * 16 * width + d * 16 + row % 16;
-}
-
-/* 32 numbers -> scale and bytes, as the CPU's kernels do it; an infinity or NaN makes the scale NaN. */
-__device__ inline void quantize(uint8_t *block, const float *x) {
-    float top = 0, poison = 0;
-    for (int i = 0; i < Q8; i++) top = fmaxf(top, fabsf(x[i])), poison += x[i] * 0;
-    const float inverse = top > 1e-30f ? 127 / top : 0;
-    *(uint16_t *)block = to_f16(top / 127 + poison);
-    for (int i = 0; i < Q8; i++) block[2 + i] = (uint8_t)(int8_t)__float2int_rn(fminf(127, fmaxf(-127, x[i] * inverse)));
-}
 
 template <int T>
 __global__ void put_rows(void *ck, void *cv, const float *k, const float *v, const int32_t *slot, int64_t heads,
@@ -31,29 +14,14 @@ __global__ void put_rows(void *ck, void *cv, const float *k, const float *v, con
     const int64_t s = slot[blockIdx.x];
     if (s < 0) return;
     k += blockIdx.x * heads * width, v += blockIdx.x * heads * width;
-    const int each = T == TK_Q8_0 ? Q8 : 1;
-    for (int64_t i = threadIdx.x; i < heads * width / each; i += blockDim.x) {
-        const int64_t g = i * each / width, d = i * each % width, row = (s / size * heads + g) * size + s % size;
-        if (T == TK_Q8_0) {
-            quantize((uint8_t *)ck + (row * width + d) / Q8 * Q8_BYTES, k + g * width + d);
-            quantize((uint8_t *)cv + (row * width + d) / Q8 * Q8_BYTES, v + g * width + d);
-        } else {
-            store_number<T>(ck, key_place(row, d, width), k[i]);
-            store_number<T>(cv, row * width + d, v[i]);
-        }
+    for (int64_t i = threadIdx.x; i < heads * width / cache_run<T>(); i += blockDim.x) {
+        const int64_t at = i * cache_run<T>(), row = (s / size * heads + at / width) * size + s % size;
+        put_key<T>(ck, k + at, row, at % width, width);
+        put_value<T>(cv, v + at, row, at % width, width);
     }
 }
 
 /* ---- reading ---- */
-
-template <int T> __device__ inline float key_at(const void *ck, int64_t row, int64_t d, int64_t width) {
-    if (T != TK_Q8_0) return load_number<T>(ck, key_place(row, d, width));
-    const uint8_t *b = (const uint8_t *)ck + (row * width + d) / Q8 * Q8_BYTES;
-    return from_f16(*(const uint16_t *)b) * (float)(int8_t)b[2 + d % Q8];
-}
-template <int T> __device__ inline float value_at(const void *cv, int64_t row, int64_t d, int64_t width) {
-    return T == TK_Q8_0 ? key_at<T>(cv, row, d, width) : load_number<T>(cv, row * width + d);
-}
 
 enum { ATTN_THREADS = 128, AHEAD = 16 /* loads on their way at a time */ };
 
@@ -261,14 +229,6 @@ template <int T> static void run_put(const tk_args *a) {
         a->p[5], a->p[6], (const float *)a->p[0], (const float *)a->p[1], (const int32_t *)a->p[2], TK_DIM(a, 'g'),
         TK_DIM(a, 'd'), TK_DIM(a, 's'));
 }
-
-#define TK_BY_CACHE(type, call)                                                                              \
-    switch (type) {                                                                                          \
-    case TK_F16: call(TK_F16); break;                                                                        \
-    case TK_BF16: call(TK_BF16); break;                                                                      \
-    case TK_Q8_0: call(TK_Q8_0); break;                                                                      \
-    default: call(TK_F32);                                                                                   \
-    }
 
 } // namespace tk
 

@@ -60,6 +60,47 @@ template <int THREADS> __device__ inline float block_sum(float v, float *room) {
     return sum;
 }
 
+/* ---- launches ----------------------------------------------------------------------------------------
+ *
+ * A kernel started by <<<>>> begins when all before it is done. One started by `launch` may begin while the kernel
+ * before it still runs, so it must call pdl_wait, in every block and on every path, before it reads or writes anything
+ * but weights (packed at load: no kernel of a step writes them): what follows is then as in the other case. The
+ * wait is for everything before it, however early that began, since each kernel's own wait was. pdl_go lets the next
+ * kernel begin as soon as all blocks have called it (or ended): early, where this kernel leaves room on the SMs. */
+__device__ inline void pdl_wait() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ inline void pdl_go() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* GPUs before Hopper know no such launches. */
+inline int pdl_able() {
+    int device = 0, major = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    return major >= 9;
+}
+
+/* kernel<<<grid, block, shared>>>(args...) on a's stream, as a dependent launch; see above. A failure is found by the
+ * device's `wait`. */
+template <typename... P, typename... A>
+inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, const tk_args *a, A... args) {
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t how = {};
+    how.gridDim = grid, how.blockDim = block, how.dynamicSmemBytes = shared, how.stream = (cudaStream_t)a->stream;
+    how.attrs = &early, how.numAttrs = (unsigned)pdl_able();
+    if (shared > 48 << 10)
+        cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    cudaLaunchKernelEx(&how, kernel, P(args)...);
+}
+
 inline cudaStream_t stream_of(const tk_args *a) { return (cudaStream_t)a->stream; }
 /* Blocks for n items, `each` a block; loops over the grid do the rest of very many. */
 inline unsigned blocks_for(int64_t n, int64_t each) {

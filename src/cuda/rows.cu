@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* norm, lnorm, rope, pick, and the elementwise ops: one block a row, or one thread an element. A row's sums run in an
+/* norm, lnorm, pick, and the elementwise ops: one block a row, or one thread an element. A row's sums run in an
  * order that depends on its width alone. */
 #include "cuda/kernel.cuh"
 
@@ -32,26 +32,6 @@ __global__ void lnorm_rows(float *y, float *ms, float *rs, const float *x, const
         y[t * width + k] = (x[k] - mean) * r * w[k] + b[k];
     if (ms && threadIdx.x == 0) ms[t] = mean;
     if (rs && threadIdx.x == 0) rs[t] = r;
-}
-
-__global__ void rope_rows(float *y, const float *x, const int32_t *position, const float *frequency, int64_t heads,
-                          int64_t width, int64_t pairs, float factor, bool half) {
-    const int64_t t = blockIdx.x;
-    x += t * heads * width, y += t * heads * width;
-    for (int64_t i = threadIdx.x; i < pairs; i += blockDim.x) {
-        const float angle = (float)position[t] * frequency[i];
-        const float c = factor * cosf(angle), s = factor * sinf(angle);
-        const int64_t iu = half ? i : 2 * i, iv = half ? i + pairs : 2 * i + 1;
-        for (int64_t h = 0; h < heads; h++) {
-            const float u = x[h * width + iu], v = x[h * width + iv];
-            y[h * width + iu] = fmaf(u, c, -(v * s)), y[h * width + iv] = fmaf(u, s, v * c);
-        }
-    }
-    const int64_t rest = width - 2 * pairs;
-    for (int64_t i = threadIdx.x; i < heads * rest; i += blockDim.x) {
-        const int64_t at = i / rest * width + 2 * pairs + i % rest;
-        y[at] = x[at];
-    }
 }
 
 __global__ void pick_rows(float *y, const float *x, const int32_t *row, int64_t width) {
@@ -131,12 +111,6 @@ extern "C" void lnorm_cuda(const tk_args *a) {
     if (TK_DIM(a, 'h') < 1) return;
     tk::lnorm_rows<<<(unsigned)TK_DIM(a, 'h'), tk::NORM_THREADS, 0, tk::stream_of(a)>>>(
         OUT(3), OUT(4), OUT(5), IN(0), IN(1), IN(2), TK_DIM(a, 'k'), a->attr.f[0]);
-}
-extern "C" void rope_cuda(const tk_args *a) {
-    if (TK_DIM(a, 't') < 1) return;
-    tk::rope_rows<<<(unsigned)TK_DIM(a, 't'), 64, 0, tk::stream_of(a)>>>(
-        OUT(3), IN(0), (const int32_t *)a->p[1], IN(2), TK_DIM(a, 'h'), TK_DIM(a, 'd'), TK_DIM(a, 'z'), a->attr.f[0],
-        a->attr.i[0] == TK_ROPE_HALF);
 }
 extern "C" void pick_cuda(const tk_args *a) {
     if (TK_DIM(a, 'o') < 1) return;
