@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* norm, lnorm, pick, and the elementwise ops: one block a row, or one thread an element. A row's sums run in an
  * order that depends on its width alone. */
-#include "cuda/kernel.cuh"
+#include "cuda/act.cuh"
 
 namespace tk {
 
@@ -41,38 +41,14 @@ __global__ void pick_rows(float *y, const float *x, const int32_t *row, int64_t 
 
 /* ---- elementwise ---- */
 
-__device__ inline float sigmoid(float a) {
-    const float e = expf(-fabsf(a)); /* without overflow */
-    return a >= 0 ? 1 / (1 + e) : e / (1 + e);
-}
-
-__device__ inline float activate(int which, float a) {
-    switch (which) {
-    case TK_ACT_SILU: return a * sigmoid(a);
-    case TK_ACT_GELU_TANH: return a / 2 * (1 + tanhf(0.79788456080286535588f * (a + 0.044715f * a * a * a)));
-    case TK_ACT_GELU_ERF: return a / 2 * (1 + erff(a * 0.70710678118654752440f));
-    case TK_ACT_GELU_QUICK: return a * sigmoid(1.702f * a);
-    case TK_ACT_RELU2: return a < 0 ? 0 : a * a;
-    default: return a < 0 ? 0 : a; /* NaN stays */
-    }
-}
-
 __global__ void add_all(float *z, const float *x, const float *y, int64_t n) {
     TK_GRID_LOOP(i, n) z[i] = x[i] + y[i];
 }
 __global__ void bias_all(float *y, const float *x, const float *b, int64_t n, int64_t width) {
     TK_GRID_LOOP(i, n) y[i] = x[i] + b[i % width];
 }
-/* limit: 0 or less is none */
-__global__ void glu_all(float *y, const float *a, const float *b, int64_t n, int which, float limit, float offset) {
-    TK_GRID_LOOP(i, n) {
-        float gate = a[i], up = b[i];
-        if (limit > 0) {
-            gate = gate > limit ? limit : gate; /* NaN stays */
-            up = (up > limit ? limit : up < -limit ? -limit : up) + offset;
-        }
-        y[i] = activate(which, gate) * up;
-    }
+__global__ void glu_all(float *y, const float *a, const float *b, int64_t n, gating gated) {
+    TK_GRID_LOOP(i, n) y[i] = gated(a[i], b[i]);
 }
 __global__ void scale_all(float *y, const float *x, int64_t n, float factor) {
     TK_GRID_LOOP(i, n) y[i] = factor * x[i];
@@ -80,8 +56,8 @@ __global__ void scale_all(float *y, const float *x, int64_t n, float factor) {
 __global__ void softcap_all(float *y, const float *x, int64_t n, float cap) {
     TK_GRID_LOOP(i, n) y[i] = cap * tanhf(x[i] / cap);
 }
-__global__ void act_all(float *y, const float *a, int64_t n, int which) {
-    TK_GRID_LOOP(i, n) y[i] = activate(which, a[i]);
+__global__ void act_all(float *y, const float *a, int64_t n, activation act) {
+    TK_GRID_LOOP(i, n) y[i] = act(a[i]);
 }
 template <int FROM, int TO> __global__ void cast_all(void *y, const void *x, int64_t n) {
     TK_GRID_LOOP(i, n) store_number<TO>(y, i, load_number<FROM>(x, i));
@@ -127,8 +103,8 @@ extern "C" void bias_cuda(const tk_args *a) {
 }
 extern "C" void glu_cuda(const tk_args *a) {
     const int64_t n = TK_DIM(a, 'n');
-    tk::glu_all<<<tk::blocks_for(n, 256), 256, 0, tk::stream_of(a)>>>(OUT(2), IN(0), IN(1), n, a->attr.i[0],
-                                                                     a->attr.f[0], a->attr.f[1]);
+    tk::glu_all<<<tk::blocks_for(n, 256), 256, 0, tk::stream_of(a)>>>(OUT(2), IN(0), IN(1), n,
+                                                                     tk::gating_of(&a->attr));
 }
 extern "C" void scale_cuda(const tk_args *a) {
     const int64_t n = TK_DIM(a, 'n');
@@ -140,7 +116,8 @@ extern "C" void softcap_cuda(const tk_args *a) {
 }
 extern "C" void act_cuda(const tk_args *a) {
     const int64_t n = TK_DIM(a, 'n');
-    tk::act_all<<<tk::blocks_for(n, 256), 256, 0, tk::stream_of(a)>>>(OUT(1), IN(0), n, a->attr.i[0]);
+    tk::act_all<<<tk::blocks_for(n, 256), 256, 0, tk::stream_of(a)>>>(OUT(1), IN(0), n,
+                                                                         tk::activation_of(a->attr.i[0]));
 }
 extern "C" void cast_cuda(const tk_args *a) {
     switch (a->type[0]) {

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Activations, the same bits wherever they stand: in rows of their own and at the ends of products. Three of
+ * them are a sigmoid(a (p + q a^2)), which takes two operations of the special function unit; its error of a
+ * few units in the last place of float32 is far below the rounding of what products give and take. */
+#ifndef TK_ACT_CUH
+#define TK_ACT_CUH
+#include "cuda/kernel.cuh"
+
+namespace tk {
+
+/* Without overflow: the exponential is of -|a|. */
+__device__ inline float sigmoid(float a) {
+    float e, r;
+    asm("ex2.approx.f32 %0, %1;" : "=f"(e) : "f"(-1.4426950408889634f * fabsf(a)));
+    asm("rcp.approx.f32 %0, %1;" : "=f"(r) : "f"(1 + e));
+    return a >= 0 ? r : e * r;
+}
+
+enum act_kind { ACT_SIGMOID, ACT_ERF, ACT_RELU };
+
+/* An activation prepared: kernels branch over `kind` once, outside of their loops. */
+struct activation {
+    int kind;
+    float p, q;
+    bool square;
+    template <int KIND> __device__ float of(float a) const {
+        if (KIND == ACT_SIGMOID) return a * sigmoid(a * (p + q * fminf(a * a, 1e30f)));
+        if (KIND == ACT_ERF) return a / 2 * (1 + erff(a * 0.70710678118654752440f));
+        return a < 0 ? 0 : square ? a * a : a; /* NaN stays */
+    }
+    __device__ float operator()(float a) const {
+        return kind == ACT_SIGMOID ? of<ACT_SIGMOID>(a) : kind == ACT_ERF ? of<ACT_ERF>(a) : of<ACT_RELU>(a);
+    }
+};
+
+__host__ __device__ inline activation activation_of(int act) {
+    const float twice = 1.5957691216057308f; /* 2 sqrt(2 / pi): (1 + tanh z) / 2 is sigmoid(2 z) */
+    switch (act) {
+    case TK_ACT_SILU: return { ACT_SIGMOID, 1, 0, false };
+    case TK_ACT_GELU_TANH: return { ACT_SIGMOID, twice, twice * 0.044715f, false };
+    case TK_ACT_GELU_QUICK: return { ACT_SIGMOID, 1.702f, 0, false };
+    case TK_ACT_GELU_ERF: return { ACT_ERF, 0, 0, false };
+    case TK_ACT_RELU2: return { ACT_RELU, 0, 0, true };
+    default: return { ACT_RELU, 0, 0, false };
+    }
+}
+
+/* What glu does with a pair (attributes of ops.def); limit: 0 or less is none. KIND as in activation::of */
+struct gating {
+    activation act;
+    float limit, offset;
+    template <int KIND> __device__ float of(float gate, float up) const {
+        if (limit > 0) {
+            gate = gate > limit ? limit : gate; /* NaN stays */
+            up = (up > limit ? limit : up < -limit ? -limit : up) + offset;
+        }
+        return act.of<KIND>(gate) * up;
+    }
+    __device__ float operator()(float gate, float up) const {
+        return act.kind == ACT_SIGMOID ? of<ACT_SIGMOID>(gate, up)
+               : act.kind == ACT_ERF   ? of<ACT_ERF>(gate, up)
+                                       : of<ACT_RELU>(gate, up);
+    }
+};
+inline gating gating_of(const tk_attr *attr) { return { activation_of(attr->i[0]), attr->f[0], attr->f[1] }; }
+
+} // namespace tk
+#endif
