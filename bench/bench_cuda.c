@@ -152,7 +152,11 @@ static void bench_attention(tk_dtype type, int seqs, int depth) {
                   .attr = { { 0.088f }, { 0 } } };
     set(&a, 't', seqs), set(&a, 'g', G), set(&a, 'r', R), set(&a, 'd', D), set(&a, 'p', pages),
         set(&a, 's', S);
-    must(gpu->put_batch(gpu, &b, &a.batch));
+    void *image = malloc(tk_batch_bytes(&b)), *batch = take(tk_batch_bytes(&b));
+    tk_batch_image(&b, image, batch);
+    must(gpu->put(gpu, batch, image, tk_batch_bytes(&b)));
+    free(image);
+    a.batch = batch;
     char name[40];
     snprintf(name, sizeof name, "attn_paged %d x %d", seqs, depth);
     double keys = (double)seqs * depth;

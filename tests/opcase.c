@@ -445,9 +445,16 @@ static void call_there(tk_kernel *fn, tk_args *a, const guarded *g, void ***wher
         if (*where[i]) *where[i] = (char *)there[i] + GUARD;
     }
     a->stream = d->stream;
-    must(d->put_batch(d, a->batch, &a->batch));
+    const size_t batch_bytes = tk_batch_bytes(a->batch);
+    void *image = malloc(batch_bytes), *batch;
+    must(d->take(d, batch_bytes, &batch));
+    tk_batch_image(a->batch, image, batch);
+    must(d->put(d, batch, image, batch_bytes));
+    free(image);
+    a->batch = batch;
     fn(a);
     must(d->wait(d));
+    d->give(d, batch);
     for (int i = 0; i < n; i++) {
         bool again = false;
         for (int j = 0; j < i; j++) again |= there[j] == there[i];

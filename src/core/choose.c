@@ -103,12 +103,14 @@ static void choose_record(choice *c, tk_record r) {
     if (p->status == TK_OK) tk__record(p, r);
 }
 
-/* Lookups read the packed copy where a product made one, so that the original's pages can go. */
+/* Lookups read the packed copy where a product made one and a row can, so that the original can go. */
 static void share_packed(choice *c) {
     for (int i = 0; i < c->p->nrecords; i++) {
-        tk_record *r = &c->p->records[i];
-        if (r->op != TK_OP_embed || r->kernel < 0 || tk_kernels[r->kernel].weight != TK_NODTYPE) continue;
-        if (r->arg[1] < c->nvalues && c->packed[r->arg[1]] >= 0) r->arg[1] = c->packed[r->arg[1]];
+        tk_record *r = &c->p->records[i], packed = *r;
+        if (r->op != TK_OP_embed || r->kernel < 0 || r->arg[1] >= c->nvalues || c->packed[r->arg[1]] < 0) continue;
+        packed.arg[1] = c->packed[r->arg[1]];
+        packed.kernel = (int16_t)tk__row_for(c->p, &packed, c->cpu);
+        if (packed.kernel >= 0) *r = packed;
     }
 }
 

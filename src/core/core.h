@@ -68,6 +68,7 @@ typedef struct tk_value {
     uint8_t split; /* the first `split` dims count rows, the others make one row of the dtype's layout */
     bool output;   /* read from outside after the step */
     bool mapped;   /* a weight whose bytes lie in somebody else's memory: none in the arena */
+    bool staged;   /* by plan: a weight that a device gets only to pack it; it passes through WORK */
     int8_t cut[TK_AXES];
     tk_id store;          /* the first version of this storage; itself for most */
     tk_id like;           /* accumulators: the optimizer state whose cut they take at the update; else -1 */
@@ -168,6 +169,8 @@ void tk__value_rows(const tk_program *p, const tk_value *v, int64_t *rows, int64
 int64_t tk__local(const tk_program *p, const tk_value *v, int dim); /* local size of a dim */
 const tk_sig *tk__sig(const tk_record *r);
 /* {n, first, N} of every letter of r, at the planned sizes, for the rank at `at` (NULL: rank 0 everywhere) */
+/* Rows of a staged weight that pass at a time: whole groups of every packed format, up to 32 MB */
+int64_t tk__staged_rows(const tk_program *p, const tk_value *v);
 void tk__record_dims(const tk_program *p, const tk_record *r, const int *at, tk_dim dim[26]);
 
 /* ---- passes ------------------------------------------------------------------------------------------ */

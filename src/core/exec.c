@@ -17,6 +17,7 @@ typedef struct step {
     int record;
     bool sync;    /* meet before this step */
     bool alone;   /* references run on thread 0 only */
+    bool staged;  /* the pack of a staged weight: done when that was given */
     int nvarying; /* letters whose size follows t or o */
     struct {
         int8_t letter;
@@ -40,7 +41,10 @@ struct tk_exec {
     bool null;
     tk_status status; /* of the device */
     char *io, *open;  /* on a device: the host's copy of arena IO, and of the value being written */
-    const tk_batch *batch, *batch_there;
+    char *front;      /* there: the batch, `front_room` bytes, and behind it arena IO, inputs first */
+    char *image;      /* the host's piece for the front and the inputs: what a step sends */
+    size_t front_room, input_bytes;
+    const tk_batch *batch;
     recording graphs[GRAPHS];
     int ngraphs, next_graph; /* in use; the one to replace when all are */
     char *arena[TK_ARENAS];
@@ -117,6 +121,24 @@ static void *address(const tk_exec *e, tk_id id) {
     return e->arena[arena] ? e->arena[arena] + v->offset : NULL;
 }
 
+/* Arena IO of a device with `room` bytes for the batch before it, in place of the one that was there. What it held is
+ * lost: steps send all inputs. */
+static tk_status take_front(tk_exec *e, size_t room) {
+    const tk_program *p = e->p;
+    if (e->front) e->device->give(e->device, e->front);
+    free(e->image);
+    e->front = NULL, e->arena[TK_A_IO] = NULL, e->bound = false;
+    for (int i = 0; i < p->nvalues; i++) {
+        const tk_value *v = &p->values[i];
+        if (v->kind == TK_INPUT && v->store == i && v->bytes)
+            e->input_bytes = TK_MAX(e->input_bytes, v->offset + v->bytes);
+    }
+    if (!(e->image = calloc(1, room + e->input_bytes))) return TK_FAIL(TK_E_NOMEM, "out of memory");
+    TK_TRY(e->device->take(e->device, room + p->arena_bytes[TK_A_IO], (void **)&e->front));
+    e->arena[TK_A_IO] = e->front + room, e->front_room = room;
+    return TK_OK;
+}
+
 /* Arenas of a device, and the host's copy of IO. */
 static tk_status take_arenas(tk_exec *e) {
     const size_t *n = e->p->arena_bytes;
@@ -130,7 +152,9 @@ static tk_status take_arenas(tk_exec *e) {
                        e->device->name, all >> 20, n[TK_A_WEIGHTS] >> 20, n[TK_A_STATE] >> 20,
                        n[TK_A_IO] >> 20, n[TK_A_WORK] >> 20, room >> 20);
     for (int a = 0; a < TK_ARENAS; a++)
-        if (n[a] && a != TK_A_SAVED) TK_TRY(e->device->take(e->device, n[a], (void **)&e->arena[a]));
+        if (n[a] && a != TK_A_SAVED && a != TK_A_IO)
+            TK_TRY(e->device->take(e->device, n[a], (void **)&e->arena[a]));
+    TK_TRY(take_front(e, 4096));
     return n[TK_A_IO] ? e->device->take_host(e->device, n[TK_A_IO], (void **)&e->io) : TK_OK;
 }
 
@@ -189,6 +213,7 @@ static tk_status bind_step(tk_exec *e, int at, int record) {
     bool comm = (tk_op_info(r->op)->flags & TK_COMM) || r->op == TK_OP_slice || r->op == TK_OP_once;
     step *s = &e->steps[at];
     *s = (step){ .record = record, .alone = r->kernel < 0 };
+    s->staged = r->op == TK_OP_pack && p->values[r->arg[0]].staged;
     if (e->device && r->kernel < 0)
         return TK_FAIL(TK_E_UNSUPPORTED,
                        "%s has no kernel for %s of %s\nno row of the kernel table serves it there\nuse "
@@ -213,9 +238,8 @@ static tk_status bind_step(tk_exec *e, int at, int record) {
     a.scratch = e->arena[TK_A_WORK] ? e->arena[TK_A_WORK] + r->scratch : NULL;
     for (int t = 0; t < e->threads; t++) {
         a.pool = s->alone ? NULL : e->pool, a.ith = t, a.nth = s->alone ? 1 : e->threads;
-        const tk_batch *batch = e->args[(size_t)t * (size_t)e->nsteps + (size_t)at].batch;
+        a.batch = e->device ? (const tk_batch *)(const void *)e->front : e->batch;
         e->args[(size_t)t * (size_t)e->nsteps + (size_t)at] = a;
-        e->args[(size_t)t * (size_t)e->nsteps + (size_t)at].batch = batch;
     }
     return TK_OK;
 }
@@ -287,12 +311,13 @@ void tk_exec_free(tk_exec *e) {
     if (!e) return;
     forget_graphs(e);
     for (int a = 0; a < TK_ARENAS; a++)
-        if (e->arena[a] && e->device)
+        if (e->arena[a] && e->device && a != TK_A_IO)
             e->device->give(e->device, e->arena[a]);
-        else if (e->arena[a])
+        else if (e->arena[a] && !e->device)
             munmap(e->arena[a], e->mapped[a]);
     if (e->io) e->device->give_host(e->device, e->io);
-    free(e->open);
+    if (e->front) e->device->give(e->device, e->front);
+    free(e->open), free(e->image);
     free(e->steps), free(e->args), free(e->outside), free(e->seen), free(e);
 }
 
@@ -300,17 +325,49 @@ static void note_failure(tk_exec *e, tk_status s) {
     if (e->status == TK_OK) e->status = s;
 }
 
-void tk_exec_point(tk_exec *e, tk_id id, const void *data) {
-    if (!e->device) {
-        e->outside[e->p->values[id].store] = data, e->bound = false;
-        return;
+/* Packs a staged weight on the device: a few rows at a time are put into WORK, which no step uses yet, and packed from
+ * there to their place. */
+static tk_status pack_there(tk_exec *e, tk_id id, const char *data) {
+    const tk_value *v = &e->p->values[id];
+    const int64_t most = tk__staged_rows(e->p, v);
+    int64_t rows, cols;
+    size_t row, before;
+    tk__value_rows(e->p, v, &rows, &cols);
+    for (int i = e->first[TK_P_LOAD]; i < e->first[TK_P_LOAD + 1]; i++) {
+        const tk_record *r = &e->p->records[e->steps[i].record];
+        const tk_dtype to = (tk_dtype)e->p->values[r->arg[1]].dtype;
+        tk_args a = e->args[i];
+        char *there = a.p[1];
+        if (!e->steps[i].staged || r->arg[0] != id || e->null) continue;
+        for (int64_t at = 0, n; at < rows; at += n) {
+            n = TK_MIN(most, rows - at);
+            if (!tk_format_size((tk_dtype)v->dtype, 1, cols, &row) || !tk_format_size(to, at, cols, &before))
+                return TK_FAIL(TK_E_INTERNAL, "the program is wrong: a weight that has no size");
+            TK_TRY(e->device->put(e->device, e->arena[TK_A_WORK], data + (size_t)at * row, (size_t)n * row));
+            a.p[0] = e->arena[TK_A_WORK], a.p[1] = there + before;
+            a.dim['n' - 'a'] = (tk_dim){ n, 0, n };
+            e->steps[i].fn(&a);
+        }
     }
+    return TK_OK;
+}
+
+/* Bytes of a weight or constant to the device: to its place, or through its pack. */
+static tk_status deliver(tk_exec *e, tk_id id, const void *data) {
     const tk_value *v = &e->p->values[id];
     int64_t rows, cols;
     size_t bytes; /* without the plan's rounding up: nobody may read behind a mapped file */
+    if (v->staged) return pack_there(e, id, data);
     tk__value_rows(e->p, v, &rows, &cols);
-    if (tk_format_size((tk_dtype)v->dtype, rows, cols, &bytes))
-        note_failure(e, e->device->put(e->device, address(e, id), data, bytes));
+    if (!tk_format_size((tk_dtype)v->dtype, rows, cols, &bytes)) return TK_OK;
+    return e->device->put(e->device, address(e, id), data, bytes);
+}
+
+void tk_exec_point(tk_exec *e, tk_id id, const void *data) {
+    if (e->device)
+        note_failure(e, deliver(e, id, data));
+    else
+        e->outside[e->p->values[id].store] = data, e->bound = false;
 }
 
 /* Where the host has a value of a device, or NULL */
@@ -331,7 +388,7 @@ void *tk_exec_open(tk_exec *e, tk_id id) {
 
 tk_status tk_exec_close(tk_exec *e, tk_id id) {
     if (!e->open) return TK_OK;
-    tk_status s = e->device->put(e->device, address(e, id), e->open, e->p->values[id].bytes);
+    tk_status s = deliver(e, id, e->open);
     free(e->open);
     e->open = NULL;
     return s;
@@ -416,6 +473,7 @@ static void run_steps(void *arg, int ith, int nth) {
     tk_args *args = e->args + (size_t)ith * (size_t)e->nsteps;
     for (int i = j->from; i < j->to; i++) {
         const step *s = &e->steps[i];
+        if (s->staged) continue;
         if (s->sync) tk_pool_sync(e->pool, ith);
         if (!s->fn) {
             if (ith == 0) run_comm(e, &e->p->records[s->record], &args[i]);
@@ -454,24 +512,17 @@ static tk_status run_there(tk_exec *e, int from, int to) {
     return d->replay(d, g->graph);
 }
 
-/* Before the steps of a run: what the host wrote goes to the device. Inputs are one stretch of IO. */
+/* Before the steps of a run: the batch and all inputs go to the device as one piece. */
 static tk_status send_inputs(tk_exec *e) {
-    const tk_program *p = e->p;
-    size_t from = SIZE_MAX, to = 0;
-    for (int i = 0; i < p->nvalues; i++) {
-        const tk_value *v = &p->values[i];
-        if (v->kind != TK_INPUT || v->store != i || !v->bytes) continue;
-        from = TK_MIN(from, v->offset), to = TK_MAX(to, v->offset + v->bytes);
+    const size_t n = e->batch ? tk_batch_bytes(e->batch) : 0;
+    if (n > e->front_room) {
+        forget_graphs(e); /* they hold the old addresses */
+        TK_TRY(take_front(e, tk_align(2 * n, 4096)));
     }
-    if (from < to) TK_TRY(e->device->put(e->device, e->arena[TK_A_IO] + from, e->io + from, to - from));
-    if (!e->batch) return TK_OK;
-    const tk_batch *there;
-    TK_TRY(e->device->put_batch(e->device, e->batch, &there));
-    if (there == e->batch_there) return TK_OK;
-    forget_graphs(e); /* they hold the old address */
-    e->batch_there = there;
-    for (int i = 0; i < e->nsteps; i++) e->args[i].batch = there;
-    return TK_OK;
+    if (!e->bound) TK_TRY(bind_all(e));
+    if (e->batch) tk_batch_image(e->batch, e->image, e->front);
+    memcpy(e->image + e->front_room, e->io, e->input_bytes);
+    return e->device->put(e->device, e->front, e->image, e->front_room + e->input_bytes);
 }
 
 /* After them: outputs come back, as much of each as the sizes set now say. */

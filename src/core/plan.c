@@ -110,6 +110,36 @@ static tk_arena_id arena_of(const tk_value *v, int phase, int last_phase) {
     return phase == TK_P_FORWARD && last_phase > TK_P_FORWARD ? TK_A_SAVED : TK_A_WORK;
 }
 
+/* On a device, weights that nobody but pack reads have no place of their own: only what pack makes stays. Returns the
+ * bytes of the largest piece that passes. */
+static size_t mark_staged(tk_program *p) {
+    size_t most = 0, row;
+    int64_t rows, cols;
+    for (int i = 0; i < p->nvalues; i++) p->values[i].staged = false;
+    for (int i = 0; i < p->nrecords && p->device; i++)
+        if (p->records[i].op == TK_OP_pack && p->records[i].phase == TK_P_LOAD)
+            p->values[p->records[i].arg[0]].staged = p->values[p->records[i].arg[0]].kind == TK_WEIGHT;
+    for (int i = 0; i < p->nrecords; i++)
+        for (int k = 0; k < p->records[i].nin && p->records[i].op != TK_OP_pack; k++)
+            p->values[p->records[i].arg[k]].staged = false;
+    for (int i = 0; i < p->nvalues; i++) {
+        const tk_value *v = &p->values[i];
+        tk__value_rows(p, v, &rows, &cols);
+        if (v->staged && tk_format_size((tk_dtype)v->dtype, 1, cols, &row))
+            most = TK_MAX(most, (size_t)TK_MIN(tk__staged_rows(p, v), rows) * row);
+    }
+    return most;
+}
+
+int64_t tk__staged_rows(const tk_program *p, const tk_value *v) {
+    enum { PIECE = 32 << 20, GROUP = 32 /* rows: all packed formats' groups divide it */ };
+    int64_t rows, cols;
+    size_t row;
+    tk__value_rows(p, v, &rows, &cols);
+    if (!tk_format_size((tk_dtype)v->dtype, 1, cols, &row) || !row) return GROUP;
+    return TK_MAX((int64_t)(PIECE / row), (int64_t)GROUP) / GROUP * GROUP;
+}
+
 /* Fills `lives` with what shares WORK, gives everything else its place; returns their number or -1. */
 static int collect(tk_program *p, const int *order, const int *made, const int *read, life *lives) {
     int n = 0;
@@ -124,12 +154,12 @@ static int collect(tk_program *p, const int *order, const int *made, const int *
             continue;
         }
         if (value_bytes(p, v) != TK_OK) return -1;
-        v->arena = (uint8_t)arena_of(v, phase, last);
+        v->arena = (uint8_t)(v->staged ? TK_ARENAS : arena_of(v, phase, last));
         if (v->arena == TK_A_WORK || v->arena == TK_A_SAVED) {
             lives[n++] =
                 (life){ .first = made[i], .last = TK_MAX(read[i], made[i]), .bytes = v->bytes, .id = i };
             if (v->arena == TK_A_SAVED) p->arena_bytes[TK_A_SAVED] += v->bytes;
-        } else if (!v->mapped) {
+        } else if (!v->mapped && !v->staged) {
             v->offset = p->arena_bytes[v->arena];
             p->arena_bytes[v->arena] += v->bytes;
         }
@@ -176,12 +206,13 @@ tk_status tk_plan(tk_program *p, bool reuse, int threads) {
                     read[store] = t; /* a new version of old storage keeps it alive like a read */
             }
         }
+        const size_t stage = mark_staged(p);
         int n = collect(p, order, made, read, lives);
         if (n < 0)
             st = TK_E_UNSUPPORTED;
         else {
             p->live_bound = live_bound(lives, n, times, delta);
-            p->arena_bytes[TK_A_WORK] = pack_lives(lives, n, reuse, p->live_bound, met);
+            p->arena_bytes[TK_A_WORK] = TK_MAX(pack_lives(lives, n, reuse, p->live_bound, met), stage);
             for (int i = 0; i < n; i++)
                 if (lives[i].id >= 0)
                     p->values[lives[i].id].offset = lives[i].offset;

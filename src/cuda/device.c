@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A GPU as a tk_device. One stream carries everything, so work is done in the order in which it was asked
- * for. Host memory goes through a ring of two pinned halves: while one is on its way, the next is filled,
+ * for. Host memory goes through a ring of pinned pieces: while some are on their way, the next is filled,
  * from a mapped file for example, whose pages are read just then; so the host never holds a second copy of a
- * model. */
+ * model. Weights are copied into the ring by several threads: one reads at a few GB/s, the bus takes 50. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,18 +10,17 @@
 
 #include "cuda/cuda.h"
 
-enum { HALF = 4 << 20, HALVES = 2, OLDEST = 80 /* compute capability x 10 */ };
+enum { PIECE = 8 << 20, PIECES = 3, COPIERS = 8, OLDEST = 80 /* compute capability x 10 */ };
 
 typedef struct gpu {
     tk_device d;
     int index, sms;
     cudaStream_t stream;
-    char *ring[HALVES];
-    cudaEvent_t sent[HALVES]; /* the half's last copy */
-    int half;
-    size_t used;       /* bytes of ring[half] that are on their way */
-    tk_batch *batch;   /* on the device: the struct and its arrays in one piece */
-    size_t batch_room; /* bytes */
+    char *ring[PIECES];
+    cudaEvent_t sent[PIECES]; /* the piece's last copy */
+    int piece;
+    size_t used;   /* bytes of ring[piece] that are on their way */
+    tk_pool *pool; /* fills large pieces; made when the first comes */
     tk_status status;
 } gpu;
 
@@ -79,25 +78,47 @@ static void give_host(tk_device *d, void *memory) {
     cudaFreeHost(memory);
 }
 
-/* Room for n <= HALF bytes in the ring; waits for the copies that still read it. */
+/* Room for n <= PIECE bytes in the ring; waits for the copies that still read it. */
 static tk_status ring_room(gpu *g, size_t n, char **to) {
-    if (g->used + n > HALF) {
-        TRY_CUDA(g, cudaEventRecord(g->sent[g->half], g->stream), "copying to the GPU");
-        g->half = (g->half + 1) % HALVES, g->used = 0;
-        TRY_CUDA(g, cudaEventSynchronize(g->sent[g->half]), "copying to the GPU");
+    if (g->used + n > PIECE) {
+        TRY_CUDA(g, cudaEventRecord(g->sent[g->piece], g->stream), "copying to the GPU");
+        g->piece = (g->piece + 1) % PIECES, g->used = 0;
+        TRY_CUDA(g, cudaEventSynchronize(g->sent[g->piece]), "copying to the GPU");
     }
-    *to = g->ring[g->half] + g->used;
+    *to = g->ring[g->piece] + g->used;
     g->used += tk_align(n, 64);
     return TK_OK;
+}
+
+typedef struct filling {
+    char *to;
+    const char *from;
+    size_t n;
+} filling;
+
+static void fill_part(void *arg, int ith, int nth) {
+    const filling *f = arg;
+    int64_t from, end;
+    tk_split((int64_t)f->n, 4096, ith, nth, &from, &end);
+    if (from < end) memcpy(f->to + from, f->from + from, (size_t)(end - from));
+}
+
+static void fill(gpu *g, char *to, const char *from, size_t n) {
+    filling f = { to, from, n };
+    if (n == PIECE && !g->pool && tk_pool_new(&g->pool, TK_MIN(tk_cpu_count(), COPIERS), false) != TK_OK) g->pool = NULL;
+    if (g->pool && n >= PIECE / 8)
+        tk_pool_run(g->pool, fill_part, &f);
+    else
+        memcpy(to, from, n);
 }
 
 static tk_status put(tk_device *d, void *to, const void *from, size_t bytes) {
     gpu *g = (gpu *)d;
     for (size_t done = 0; done < bytes;) {
-        size_t n = TK_MIN(bytes - done, (size_t)HALF);
+        size_t n = TK_MIN(bytes - done, (size_t)PIECE);
         char *stage;
         TK_TRY(ring_room(g, n, &stage));
-        memcpy(stage, (const char *)from + done, n);
+        fill(g, stage, (const char *)from + done, n);
         TRY_CUDA(g, cudaMemcpyAsync((char *)to + done, stage, n, cudaMemcpyHostToDevice, g->stream),
                  "copying to the GPU");
         done += n;
@@ -109,46 +130,6 @@ static tk_status get(tk_device *d, void *to, const void *from, size_t bytes) {
     gpu *g = (gpu *)d;
     TRY_CUDA(g, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, g->stream), "copying from the GPU");
     TRY_CUDA(g, cudaStreamSynchronize(g->stream), "a step");
-    return TK_OK;
-}
-
-/* Page tables are cut to the longest row in use: a context of 128K tokens has 2,048 pages, most steps few. */
-static int32_t pages_used(const tk_batch *b) {
-    int32_t most = 1;
-    for (int s = 0; s < b->seqs && b->pages; s++) {
-        int64_t keys = (int64_t)b->past[s] + b->start[s + 1] - b->start[s];
-        most = TK_MAX(most, (int32_t)tk_ceil_div(keys, b->page_size));
-    }
-    return TK_MIN(most, TK_MAX(b->max_pages, 1));
-}
-
-static tk_status put_batch(tk_device *d, const tk_batch *b, const tk_batch **there) {
-    gpu *g = (gpu *)d;
-    const size_t seqs = (size_t)b->seqs, width = (size_t)pages_used(b), head = tk_align(sizeof *b, 16);
-    const size_t bytes = head + sizeof(int32_t) * (2 * seqs + 1 + (b->pages ? seqs * width : 0));
-    if (bytes > HALF)
-        return TK_FAIL(TK_E_LIMIT,
-                       "the step is too large\nits page tables take %zu bytes, %d are room for\n"
-                       "use fewer sequences or larger pages",
-                       bytes, HALF);
-    if (bytes > g->batch_room) {
-        cudaFree(g->batch);
-        g->batch = NULL, g->batch_room = 0;
-        TK_TRY(take(d, 2 * bytes, (void **)&g->batch));
-        g->batch_room = 2 * bytes;
-    }
-    char *stage, *base = (char *)g->batch;
-    TK_TRY(ring_room(g, bytes, &stage));
-    int32_t *start = (int32_t *)(void *)(stage + head), *past = start + seqs + 1, *pages = past + seqs;
-    tk_batch copy = *b;
-    memcpy(start, b->start, (seqs + 1) * sizeof *start), memcpy(past, b->past, seqs * sizeof *past);
-    for (size_t s = 0; s < seqs && b->pages; s++)
-        memcpy(pages + s * width, b->pages + s * (size_t)b->max_pages, width * sizeof *pages);
-    copy.start = (const int32_t *)(const void *)(base + head), copy.past = copy.start + seqs + 1;
-    copy.pages = b->pages ? copy.past + seqs : NULL, copy.max_pages = (int32_t)width;
-    memcpy(stage, &copy, sizeof copy);
-    TRY_CUDA(g, cudaMemcpyAsync(base, stage, bytes, cudaMemcpyHostToDevice, g->stream), "copying to the GPU");
-    *there = g->batch;
     return TK_OK;
 }
 
@@ -198,11 +179,11 @@ static tk_status limits(tk_device *d, double *bytes, double *operations) {
 static void close_gpu(tk_device *d) {
     gpu *g = (gpu *)d;
     if (g->stream) cudaStreamSynchronize(g->stream);
-    for (int i = 0; i < HALVES; i++) {
+    for (int i = 0; i < PIECES; i++) {
         if (g->ring[i]) cudaFreeHost(g->ring[i]);
         if (g->sent[i]) cudaEventDestroy(g->sent[i]);
     }
-    if (g->batch) cudaFree(g->batch);
+    tk_pool_free(g->pool);
     if (g->stream) cudaStreamDestroy(g->stream);
     free(g);
 }
@@ -249,8 +230,8 @@ static tk_status open_gpu(gpu *g, bool plan) {
     if (plan) return TK_OK;
     TRY_CUDA(g, cudaSetDevice(g->index), "choosing the GPU");
     TRY_CUDA(g, cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking), "opening the GPU");
-    for (int i = 0; i < HALVES; i++) {
-        TRY_CUDA(g, cudaHostAlloc((void **)&g->ring[i], HALF, cudaHostAllocDefault),
+    for (int i = 0; i < PIECES; i++) {
+        TRY_CUDA(g, cudaHostAlloc((void **)&g->ring[i], PIECE, cudaHostAllocDefault),
                  "taking pinned memory of the host");
         TRY_CUDA(g, cudaEventCreateWithFlags(&g->sent[i], cudaEventDisableTiming), "opening the GPU");
     }
@@ -271,7 +252,6 @@ tk_status tk_cuda_open(tk_device **out, int index, bool plan) {
                         .give_host = give_host,
                         .put = put,
                         .get = get,
-                        .put_batch = put_batch,
                         .record = record,
                         .recorded = recorded,
                         .replay = replay,

@@ -33,8 +33,6 @@ typedef struct tk_device {
     tk_status (*put)(struct tk_device *d, void *to, const void *from, size_t bytes);
     /* Device to host, after all work so far; there on return. */
     tk_status (*get)(struct tk_device *d, void *to, const void *from, size_t bytes);
-    /* A copy of *b and of its arrays on the device, valid until the next one. */
-    tk_status (*put_batch)(struct tk_device *d, const tk_batch *b, const tk_batch **there);
     /* Work asked for between record and recorded is not done but kept, and done by each replay. */
     tk_status (*record)(struct tk_device *d);
     tk_status (*recorded)(struct tk_device *d, void **graph);
@@ -47,4 +45,9 @@ typedef struct tk_device {
     tk_status (*limits)(struct tk_device *d, double *bytes, double *operations);
     void (*close)(struct tk_device *d);
 } tk_device;
+
+/* A batch in one piece, the struct and its arrays, as kernels there read it: its bytes; and the piece, written to
+ * `image`, to be copied to `there` on the device. */
+size_t tk_batch_bytes(const tk_batch *b);
+void tk_batch_image(const tk_batch *b, void *image, const void *there);
 #endif
