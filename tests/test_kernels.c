@@ -62,10 +62,12 @@ static row *find_row(tk_op op, tk_dtype weight, tk_dtype out, unsigned needs) {
 
 /* ---- operands in a kernel's own layout ---- */
 
+static unsigned features(void) { return tk_cpu_features() | (gpu ? gpu->features : 0); }
+
 /* What a tensor can hold at most in this dtype: the file format that a packed one is made from */
 static tk_dtype plain_form(tk_dtype type) {
     if (tk_formats[type].pack) return type;
-    row *pack = find_row(TK_OP_pack, TK_NODTYPE, type, tk_cpu_features());
+    row *pack = find_row(TK_OP_pack, TK_NODTYPE, type, features());
     return pack ? pack->act : TK_NODTYPE;
 }
 
@@ -74,6 +76,29 @@ static bool has_size(const tensor *t, tk_dtype type) {
     const tk_dtype plain = t->integer ? TK_I32 : plain_form(type);
     return plain != TK_NODTYPE && tk_format_size(plain, t->rows, t->cols, &bytes) &&
            (t->integer || tk_format_size(type, t->rows, t->cols, &bytes));
+}
+
+static void must(tk_status s) {
+    if (s != TK_OK) fail_msg("%s", tk_error());
+}
+
+/* Runs a pack row, which may be one of the GPU. */
+static void run_pack(row *r, tk_args *a, size_t from_bytes, size_t bytes) {
+    if (!(r->needs & TK_ON_CUDA)) {
+        r->fn[0](a);
+        return;
+    }
+    tk_args there = *a;
+    const size_t size[] = { from_bytes, bytes };
+    there.stream = gpu->stream;
+    for (int i = 0; i < 2; i++) {
+        must(gpu->take(gpu, size[i] + 1, &there.p[i]));
+        must(gpu->put(gpu, there.p[i], a->p[i], size[i]));
+    }
+    r->fn[0](&there);
+    must(gpu->get(gpu, a->p[1], there.p[1], bytes));
+    must(gpu->wait(gpu));
+    for (int i = 0; i < 2; i++) gpu->give(gpu, there.p[i]);
 }
 
 /* Runs the pack row that makes `type`, if the format itself cannot be written. */
@@ -96,7 +121,7 @@ static void pack_operand(tensor *t, tk_dtype type) {
     memset(t->raw, 0xff, bytes);
     tk_args a = { .p = { file, t->raw }, .type = { (uint8_t)from, (uint8_t)type }, .nth = 1 };
     a.dim['n' - 'a'] = (tk_dim){ t->rows, 0, t->rows }, a.dim['k' - 'a'] = (tk_dim){ t->cols, 0, t->cols };
-    find_row(TK_OP_pack, TK_NODTYPE, type, tk_cpu_features())->fn[0](&a);
+    run_pack(find_row(TK_OP_pack, TK_NODTYPE, type, features()), &a, from_bytes, bytes);
     free(file), free(line);
 }
 
