@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "cli/generate.h"
-#include "core/core.h"
+#include "cli/ops.h"
 #include "cpu/cpu.h"
 
 const cli_option options_bench[] = {
@@ -14,6 +14,7 @@ const cli_option options_bench[] = {
     { "-b,--batch", CLI_INT, "N", "1", "sequences at once", 1, 256 },
     { "-d,--depth", CLI_INT, "N", "0", "tokens already there before", 0, 1 << 24 },
     { "-r,--repeat", CLI_INT, "N", "5", "runs; the median counts", 1, 1000 },
+    { "--ops", CLI_FLAG, NULL, NULL, "on a GPU, each kernel of a decode step by itself too" },
     { .include = cli_model_options },
     { .include = cli_json_options },
     { 0 },
@@ -128,23 +129,35 @@ static tk_status find_limits(const bench *b, limits *l) {
     return TK_OK;
 }
 
+/* Each kind of record of a decode step behind the depth and a prompt's tokens */
+static tk_status time_ops(const bench *b, cli_op ops[CLI_OPS], int *n) {
+    tk_step_item items[MOST_SEQUENCES];
+    for (int seq = 0; seq < b->batch; seq++) items[seq] = (tk_step_item){ seq, b->ids + seq, 1, 1 };
+    TK_TRY(tk_engine_step(b->m->engine, items, b->batch, NULL));
+    return cli_time_ops(tk_engine_exec(b->m->engine), tk_engine_program(b->m->engine), b->batch, ops, n);
+}
+
 static tk_status report(const cli_args *a, const bench *b, double load, const figure *prefill,
                         const figure *decode) {
     limits l = { 0 };
     double peak = (double)tk_mem_peak();
+    cli_op ops[CLI_OPS];
+    int nops = 0;
     TK_TRY(find_limits(b, &l));
+    if (cli_flag(a, "--ops")) TK_TRY(time_ops(b, ops, &nops));
     double decode_share = decode->rate / l.decode, prefill_share = prefill->rate / l.prefill;
     if (cli_flag(a, "--json"))
         return cli_print_json(json_pack(
             "{s:s, s:o, s:o, s:f, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:[f,f], s:[f,f], s:f, s:f, s:f, s:f, "
-            "s:f, s:f}",
+            "s:f, s:f, s:o}",
             "device", tk_engine_info_of(b->m->engine)->device, "prefill_tok_s", b->prefill ? json_real(prefill->rate) : json_null(), "decode_tok_s",
             b->decode ? json_real(decode->rate) : json_null(), "load_s", load, "peak_bytes", (json_int_t)peak,
             "model", tk_model_about(b->m).name, "prefill", b->prefill, "decode", b->decode, "batch", b->batch,
             "depth", b->depth, "repeat", b->repeat, "threads", tk_engine_info_of(b->m->engine)->threads,
             "prefill_range", prefill->low, prefill->high, "decode_range", decode->low, decode->high,
             "memory_bytes_s", l.memory, "compute_ops_s", l.ops, "prefill_limit_tok_s", l.prefill,
-            "decode_limit_tok_s", l.decode, "prefill_share", prefill_share, "decode_share", decode_share));
+            "decode_limit_tok_s", l.decode, "prefill_share", prefill_share, "decode_share", decode_share, "ops",
+            cli_ops_json(ops, nops, l.memory, l.ops)));
     cli_table t = cli_table_new("|>TOK/S|>SLOWEST|>FASTEST|>LIMIT|>SHARE");
     const struct {
         const char *name;
@@ -171,7 +184,7 @@ static tk_status report(const cli_args *a, const bench *b, double load, const fi
            b->batch == 1 ? "" : "s", b->depth, info->device, info->threads, load, cli_bytes(peak));
     printf("limits: memory reads %s/s (decode), %.0f GOP/s in the %s (prefill)\n", cli_bytes(l.memory),
            l.ops / 1e9, cpu ? "vector or tile unit" : "tensor cores, bf16");
-    return TK_OK;
+    return nops ? cli_ops_print(ops, nops, l.memory, l.ops) : TK_OK;
 }
 
 static tk_status run(const cli_args *a, bench *b, double load) {

@@ -2,11 +2,11 @@
 /* bench ops: every kernel row that a model's step uses here, timed where it runs: inside one-layer programs
  * of SmolLM2-135M's and GPT-2's shapes, for each weight type, one token behind 512 others and 512 tokens at
  * once. Limits are measured in the same run: the fastest read of memory, and the products per second of the
- * fastest row. */
+ * fastest row. On a GPU the shapes are those of LLaMA-3-8B, at 1, 16, 64 and 512 tokens, and the products' limit is that
+ * of its tensor cores. */
 #include <stdlib.h>
 
-#include "cli/cli.h"
-#include "core/core.h"
+#include "cli/ops.h"
 #include "cpu/cpu.h"
 #include "model/model.h"
 
@@ -24,6 +24,7 @@ typedef struct bench {
     measured *rows;
     int n, threads;
     tk_pool *pool;
+    tk_device *device; /* NULL: the CPU */
     tk_program p;
     tk_exec *e;
     tk_dtype weight;
@@ -46,16 +47,25 @@ static tk_config shape(bool gpt2) {
     return c;
 }
 
+/* Layers enough that a product's weights are not still in the GPU's cache when it comes again */
+static tk_config large_shape(void) {
+    tk_config c = shape(false);
+    c.n_layer = 4, c.n_embd = 4096, c.n_ff = 14336, c.n_head = 32, c.n_kv_head = 8, c.head_dim = 128;
+    c.n_vocab = 32768, c.attn_scale = 0.088f, c.rope.dims = 128;
+    return c;
+}
+
 /* Random values in every weight, in its own format: a few rows, again and again, since packing some formats is a search. */
-static void fill(bench *b) {
+static tk_status fill(bench *b) {
     enum { ROWS = 16 };
     uint32_t counter[4] = { 0 }, word[4];
     for (int n = 0; n < b->p.nnames; n++) {
         const tk_value *v = &b->p.values[b->p.names[n].id];
-        char *data = tk_exec_data(b->e, b->p.names[n].id);
         int64_t rows, cols;
         size_t stride;
-        if ((v->kind != TK_WEIGHT && v->kind != TK_CONST) || !data) continue;
+        if (v->kind != TK_WEIGHT && v->kind != TK_CONST) continue;
+        char *data = tk_exec_open(b->e, b->p.names[n].id);
+        if (!data) return TK_FAIL(TK_E_NOMEM, "out of memory");
         tk__value_rows(&b->p, v, &rows, &cols);
         float *row = malloc((size_t)cols * sizeof *row);
         if (!tk_format_size((tk_dtype)v->dtype, 1, cols, &stride)) rows = 0;
@@ -71,7 +81,9 @@ static void fill(bench *b) {
             tk_formats[v->dtype].pack(data, row, rows, cols, r);
         }
         free(row);
+        TK_TRY(tk_exec_close(b->e, b->p.names[n].id));
     }
+    return tk_exec_check(b->e);
 }
 
 static void note(void *arg, const tk_record *r, double seconds) {
@@ -96,41 +108,43 @@ static void note(void *arg, const tk_record *r, double seconds) {
     if (m && m->samples < MAX_SAMPLES) m->seconds[m->samples++] = seconds;
 }
 
-/* One program: DEPTH tokens in the cache, then steps of `tokens` until `seconds` are spent. */
-static void steps(bench *b, int tokens, double seconds) {
-    int32_t start[2] = { 0 }, past[1] = { 0 }, pages[(DEPTH + TOKENS) / PAGE];
-    for (int i = 0; i < (int)TK_COUNT(pages); i++) pages[i] = (int)TK_COUNT(pages) - 1 - i;
-    tk_batch batch = { .seqs = 1,
-                       .start = start,
-                       .past = past,
-                       .pages = pages,
-                       .max_pages = (int)TK_COUNT(pages),
-                       .page_size = PAGE };
+/* The next step: n tokens of one sequence behind `past` others. The batch is b's own until the next call. */
+static void set_step(bench *b, int n, int past, int salt) {
+    enum { ALL = (DEPTH + TOKENS) / PAGE };
+    static int32_t start[2], before[1], pages[ALL];
+    static tk_batch batch;
+    batch = (tk_batch){ .tokens = n, .seqs = 1, .start = start, .past = before, .pages = pages, .max_pages = ALL,
+                        .page_size = PAGE };
     int32_t *ids = tk_exec_data(b->e, tk_find(&b->p, "tokens", -1)),
             *at = tk_exec_data(b->e, tk_find(&b->p, "positions", -1));
     int32_t *slots = tk_exec_data(b->e, tk_find(&b->p, "slots", -1)),
             *picks = tk_exec_data(b->e, tk_find(&b->p, "picks", -1));
+    for (int i = 0; i < ALL; i++) pages[i] = ALL - 1 - i;
+    before[0] = past, start[1] = n, picks[0] = n - 1;
+    for (int i = 0; i < n; i++) {
+        ids[i] = (i * 37 + salt) % 4096, at[i] = past + i;
+        slots[i] = pages[at[i] / PAGE] * PAGE + at[i] % PAGE;
+    }
     tk_exec_batch(b->e, &batch);
+    tk_exec_size(b->e, 't', n), tk_exec_size(b->e, 'o', 1);
+    b->tokens = n;
+}
+
+/* One program: DEPTH tokens in the cache, then steps of `tokens` until `seconds` are spent. */
+static void steps(bench *b, int tokens, double seconds) {
     double end = 0;
     for (int step = 0; step < 3 || tk_now() < end; step++) {
-        int n = step == 0 ? DEPTH : tokens;
-        past[0] = step && tokens < DEPTH ? DEPTH : 0;
-        batch.tokens = start[1] = n, picks[0] = n - 1;
-        for (int i = 0; i < n; i++) {
-            ids[i] = (i * 37 + step) % 4096, at[i] = past[0] + i;
-            slots[i] = pages[at[i] / PAGE] * PAGE + at[i] % PAGE;
-        }
-        tk_exec_size(b->e, 't', n), tk_exec_size(b->e, 'o', 1);
-        b->tokens = n, b->record = step > 1;
+        set_step(b, step ? tokens : DEPTH, step && tokens < DEPTH ? DEPTH : 0, step);
+        b->record = step > 1;
         tk_exec_run_hook(b->e, TK_P_FORWARD, note, b);
         if (step == 1) end = tk_now() + seconds;
     }
 }
 
-static tk_status measure(bench *b, bool gpt2, tk_dtype weight, double seconds) {
+/* The program of a shape with weights of one type, ready to run */
+static tk_status make_program(bench *b, const tk_config *c, tk_dtype weight) {
     static const tk_mesh alone = { .axes = 0 };
-    tk_config c = shape(gpt2);
-    tk_build build = { .config = &c,
+    tk_build build = { .config = c,
                        .serve = true,
                        .kv = TK_F16,
                        .tokens = TOKENS,
@@ -142,6 +156,7 @@ static tk_status measure(bench *b, bool gpt2, tk_dtype weight, double seconds) {
     unsigned cpu = tk_cpu_features();
     b->weight = weight, b->tokens = 0, b->record = true;
     tk_prog_init(&b->p, TK_F32);
+    b->p.device = b->device;
     tk_status s = tk_build_program(&b->p, &build);
     if (s == TK_OK) s = tk_shard(&b->p, &alone, -1);
     if (s == TK_OK) s = tk_choose(&b->p, cpu, false);
@@ -149,15 +164,24 @@ static tk_status measure(bench *b, bool gpt2, tk_dtype weight, double seconds) {
     if (s == TK_OK) s = tk_fuse(&b->p, cpu);
     if (s == TK_OK) s = tk_plan(&b->p, true, b->threads);
     if (s == TK_OK) s = tk_exec_new(&b->e, &b->p, b->pool, NULL, false);
+    return s == TK_OK ? fill(b) : s;
+}
+
+static void drop_program(bench *b) {
+    tk_exec_free(b->e);
+    tk_prog_free(&b->p);
+    b->e = NULL;
+}
+
+static tk_status measure(bench *b, bool gpt2, tk_dtype weight, double seconds) {
+    const tk_config c = shape(gpt2);
+    tk_status s = make_program(b, &c, weight);
     if (s == TK_OK) {
-        fill(b);
         for (int i = 0; i < 3; i++) tk_exec_run_hook(b->e, TK_P_LOAD, note, b);
         steps(b, 1, seconds);
         steps(b, TOKENS, seconds);
     }
-    tk_exec_free(b->e);
-    tk_prog_free(&b->p);
-    b->e = NULL;
+    drop_program(b);
     return s;
 }
 
@@ -228,8 +252,62 @@ static tk_status report(bench *b, double read, bool as_json) {
     return cli_table_print(&table);
 }
 
+/* ---- on a GPU ---- */
+
+static tk_status measure_there(bench *b, tk_dtype weight, cli_op ops[CLI_OPS], int *n) {
+    static const int sizes[] = { 1, 16, 64, TOKENS };
+    const tk_config c = large_shape();
+    tk_status s = make_program(b, &c, weight);
+    *n = 0;
+    if (s == TK_OK) tk_exec_run(b->e, TK_P_LOAD);
+    for (size_t i = 0; i < TK_COUNT(sizes) && s == TK_OK; i++) {
+        cli_op some[CLI_OPS];
+        int more = 0;
+        set_step(b, sizes[i], sizes[i] < DEPTH ? DEPTH : 0, 0);
+        tk_exec_run(b->e, TK_P_FORWARD);
+        s = tk_exec_check(b->e);
+        if (s == TK_OK) s = cli_time_ops(b->e, &b->p, sizes[i], some, &more);
+        for (int k = 0; k < more && *n < CLI_OPS; k++)
+            if (!b->filter || strstr(some[k].kernel, b->filter)) ops[(*n)++] = some[k];
+    }
+    drop_program(b);
+    return s;
+}
+
+static tk_status bench_there(bench *b, bool as_json) {
+    static const tk_dtype types[] = { TK_BF16, TK_Q8_0, TK_Q4_0, TK_Q4_1, TK_Q5_0, TK_Q5_1, TK_Q4_K, TK_Q5_K, TK_Q6_K };
+    json_t *list = json_array();
+    double memory, operations;
+    tk_status s = b->device->limits(b->device, &memory, &operations);
+    if (s == TK_OK && !as_json)
+        printf("%s: memory reads %.0f GB/s, tensor cores %.0f TFLOP/s in bf16\n", b->device->label, memory / 1e9,
+               operations / 1e12);
+    for (size_t i = 0; i < TK_COUNT(types) && s == TK_OK; i++) {
+        cli_op ops[CLI_OPS];
+        int n;
+        s = measure_there(b, types[i], ops, &n);
+        if (s == TK_E_UNSUPPORTED) { /* no row reads this type there */
+            s = TK_OK;
+            continue;
+        }
+        if (s == TK_OK && as_json) {
+            json_t *rows = cli_ops_json(ops, n, memory, operations);
+            json_array_extend(list, rows), json_decref(rows);
+        } else if (s == TK_OK && n) {
+            printf("\n%s weights\n", tk_formats[types[i]].name);
+            s = cli_ops_print(ops, n, memory, operations);
+        }
+    }
+    if (s == TK_OK && as_json)
+        return cli_print_json(json_pack("{s:s, s:f, s:f, s:o}", "device", b->device->label, "read_gb_s", memory / 1e9,
+                                        "best_product_gflop_s", operations / 1e9, "rows", list));
+    json_decref(list);
+    return s;
+}
+
 const cli_option options_bench_ops[] = {
     { "--filter", CLI_STRING, "NAME", NULL, "only kernels whose name holds this" },
+    { "--device", CLI_STRING, "cpu|cuda[:i]", "cpu", "where to compute" },
     { "--seconds", CLI_FLOAT, "S", "0.3", "time for each setting", 0.01, 60 },
     { "--threads", CLI_INT, "N", "(one a core)", "CPU threads", 1, 1024 },
     { .include = cli_json_options },
@@ -241,6 +319,13 @@ tk_status cmd_bench_ops(const cli_args *a) {
                                       TK_Q5_K, TK_IQ4_NL, TK_Q6_K,  TK_IQ4_XS };
     bench b = { .filter = cli_string(a, "--filter"), .threads = (int)cli_int(a, "--threads") };
     double read = 1;
+    TK_TRY(tk_device_open(&b.device, cli_string(a, "--device"), false));
+    if (b.device) {
+        b.threads = 1;
+        tk_status there = bench_there(&b, cli_flag(a, "--json"));
+        tk_device_close(b.device);
+        return there;
+    }
     if (!b.threads) b.threads = tk_cpu_count();
     b.rows = calloc(MAX_ROWS, sizeof *b.rows);
     if (!b.rows) return TK_FAIL(TK_E_NOMEM, "out of memory");

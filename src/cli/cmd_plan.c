@@ -2,8 +2,7 @@
 /* plan: what memory a model takes, before anything is loaded. explain: which kernel runs each op, and why. */
 #include <stdlib.h>
 
-#include "cli/cli.h"
-#include "core/core.h"
+#include "cli/ops.h"
 #include "infer/infer.h"
 
 typedef struct opened {
@@ -157,17 +156,6 @@ static void reason(const tk_program *p, const tk_record *r, char *out, size_t ca
     snprintf(out, cap, "%s: the best row that serves it", tier_of(row->needs));
 }
 
-static bool alike(const tk_program *p, const tk_record *a, const tk_record *b) {
-    if (a->op != b->op || a->adj != b->adj || a->kernel != b->kernel || a->phase != b->phase ||
-        a->nin != b->nin)
-        return false;
-    for (int i = 0; i < a->nin + a->nout; i++)
-        if (p->values[a->arg[i]].dtype != p->values[b->arg[i]].dtype ||
-            strcmp(p->values[a->arg[i]].dim, p->values[b->arg[i]].dim))
-            return false;
-    return true;
-}
-
 static void types_of(const tk_program *p, const tk_record *r, char *out, size_t cap) {
     size_t at = 0;
     for (int i = 0; i < r->nin + r->nout && at < cap; i++) {
@@ -203,7 +191,7 @@ tk_status cmd_explain(const cli_args *a) {
         const tk_record *r = &p->records[i];
         int times = 0, first = i;
         for (int k = p->nrecords - 1; k >= 0; k--)
-            if (alike(p, r, &p->records[k])) times++, first = k;
+            if (cli_alike(p, r, &p->records[k])) times++, first = k;
         if (first != i) continue; /* told at its first record */
         char why[160], types[400] = "";
         reason(p, r, why, sizeof why);

@@ -571,6 +571,31 @@ void tk_exec_run_hook(tk_exec *e, int phase, tk_exec_hook *hook, void *arg) {
     end_run(e);
 }
 
+tk_status tk_exec_time(tk_exec *e, const int *records, int n, double *seconds) {
+    tk_device *d = e->device;
+    void *graph;
+    if (!d || e->null) return TK_FAIL(TK_E_USAGE, "kernels are timed by themselves on a GPU only\nhere they run on the CPU\ngive "
+                                   "--device cuda, or see `tokamak bench ops`");
+    follow_sizes(e, 0);
+    TK_TRY(d->record(d));
+    for (int k = 0; k < n; k++)
+        for (int i = e->first[TK_P_FORWARD]; i < e->first[TK_P_FORWARD + 1]; i++)
+            if (e->steps[i].record == records[k]) e->steps[i].fn(&e->args[i]);
+    TK_TRY(d->recorded(d, &graph));
+    tk_status s = TK_OK;
+    int times = 1;
+    do {
+        times *= 4;
+        const double start = tk_now();
+        for (int i = 0; i < times && s == TK_OK; i++) s = d->replay(d, graph);
+        if (s == TK_OK) s = d->wait(d);
+        *seconds = tk_now() - start;
+    } while (s == TK_OK && *seconds < 0.03 && times < 1 << 16);
+    *seconds /= (double)times * n;
+    d->forget(d, graph);
+    return s;
+}
+
 /* ---- cost -------------------------------------------------------------------------------------------- */
 
 static bool attends(int op) { return op == TK_OP_attn_paged || op == TK_OP_attn_paged_quant; }
