@@ -267,6 +267,7 @@ static void note_memory(tk_engine *e) {
 static tk_status engine_open(tk_engine *e, const tk_engine_options *o) {
     double began = tk_now();
     TK_TRY(tk_device_open(&e->device, o->device, o->plan_only));
+    if (e->device) e->device->features &= ~(o->cpu_mask & TK_CUDA_SM90);
     TK_TRY(settle_options(e, o));
     TK_TRY(build_program(e, o));
     note_memory(e);

@@ -76,7 +76,7 @@ typedef struct tk_engine_options { /* all zero is a good default */
     bool reference; /* slow plain C everywhere */
     bool no_fuse;
     bool plan_only;    /* no memory, no weights: for `plan` and `explain` */
-    unsigned cpu_mask; /* features to leave unused (TK_CPU_*) */
+    unsigned cpu_mask; /* features to leave unused (TK_CPU_*, TK_CUDA_SM90) */
 } tk_engine_options;
 tk_status tk_engine_new(tk_engine **out, const tk_modelfile *f, const tk_engine_options *options);
 void tk_engine_free(tk_engine *e);
