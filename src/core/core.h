@@ -240,8 +240,8 @@ tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm
 void tk_exec_free(tk_exec *e);
 /* Points a weight at memory that somebody else owns (a mapped file) instead of the arena. Before LOAD. */
 void tk_exec_point(tk_exec *e, tk_id id, const void *data);
-/* Address of a value. On a device: of an input or output, the host's copy, which runs bring up to date; of
- * anything else, an address there. */
+/* Address of a value. On a device: of an input or output, the host's copy (an output's comes back at the first call
+ * after a run; a failure is in tk_exec_check); of anything else, an address there. */
 void *tk_exec_data(tk_exec *e, tk_id id);
 /* To write a weight or constant: where to (NULL: out of memory), and that it is done. At most one at a time. */
 void *tk_exec_open(tk_exec *e, tk_id id);

@@ -44,6 +44,7 @@ struct tk_exec {
     char *front;      /* there: the batch, `front_room` bytes, and behind it arena IO, inputs first */
     char *image;      /* the host's piece for the front and the inputs: what a step sends */
     size_t front_room, input_bytes;
+    int64_t runs, *fetched; /* by output: the run whose result the host's copy of IO has */
     const tk_batch *batch;
     recording graphs[GRAPHS];
     int ngraphs, next_graph; /* in use; the one to replace when all are */
@@ -282,8 +283,9 @@ tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm
     e->args = calloc((size_t)e->threads * ((size_t)p->nrecords + 1), sizeof *e->args);
     e->outside = calloc((size_t)p->nvalues, sizeof *e->outside);
     e->seen = calloc((size_t)e->threads, sizeof *e->seen);
+    e->fetched = calloc((size_t)p->nvalues, sizeof *e->fetched);
     tk_status st =
-        e->steps && e->args && e->outside && e->seen ? map_arenas(e) : TK_FAIL(TK_E_NOMEM, "out of memory");
+        e->steps && e->args && e->outside && e->seen && e->fetched ? map_arenas(e) : TK_FAIL(TK_E_NOMEM, "out of memory");
     int n = 0;
     for (int phase = 0; phase < TK_PHASES && st == TK_OK; phase++) {
         e->first[phase] = n;
@@ -318,7 +320,7 @@ void tk_exec_free(tk_exec *e) {
     if (e->io) e->device->give_host(e->device, e->io);
     if (e->front) e->device->give(e->device, e->front);
     free(e->open), free(e->image);
-    free(e->steps), free(e->args), free(e->outside), free(e->seen), free(e);
+    free(e->steps), free(e->args), free(e->outside), free(e->seen), free(e->fetched), free(e);
 }
 
 static void note_failure(tk_exec *e, tk_status s) {
@@ -376,8 +378,21 @@ static char *host_copy(const tk_exec *e, tk_id id) {
     return e->io && v->arena == TK_A_IO ? e->io + v->offset : NULL;
 }
 
+/* An output of the last run comes back when it is asked for, as much of it as the sizes set now say. */
+static tk_status fetch(tk_exec *e, tk_id id) {
+    const tk_program *p = e->p;
+    const tk_value *v = &p->values[p->values[id].store];
+    size_t n = v->bytes;
+    for (const char *l = "to"; *l; l++)
+        if (v->dim[0] == *l) n = n / (size_t)p->size[(int)*l] * (size_t)e->size[(int)*l];
+    e->fetched[p->values[id].store] = e->runs;
+    return n ? e->device->get(e->device, e->io + v->offset, e->arena[TK_A_IO] + v->offset, n) : TK_OK;
+}
+
 void *tk_exec_data(tk_exec *e, tk_id id) {
     char *host = id < 0 ? NULL : host_copy(e, id);
+    if (host && e->p->values[e->p->values[id].store].output && e->fetched[e->p->values[id].store] != e->runs)
+        note_failure(e, fetch(e, id));
     return host || id < 0 ? host : address(e, id);
 }
 
@@ -525,28 +540,16 @@ static tk_status send_inputs(tk_exec *e) {
     return e->device->put(e->device, e->front, e->image, e->front_room + e->input_bytes);
 }
 
-/* After them: outputs come back, as much of each as the sizes set now say. */
-static tk_status fetch_outputs(tk_exec *e) {
-    const tk_program *p = e->p;
-    for (int i = 0; i < p->nvalues; i++) {
-        const tk_value *v = &p->values[i];
-        size_t n = v->bytes;
-        if (!v->output || v->store != i) continue;
-        for (const char *l = "to"; *l; l++)
-            if (v->dim[0] == *l) n = n / (size_t)p->size[(int)*l] * (size_t)e->size[(int)*l];
-        if (n) TK_TRY(e->device->get(e->device, e->io + v->offset, e->arena[TK_A_IO] + v->offset, n));
-    }
-    return e->device->wait(e->device);
-}
-
 static bool begin_run(tk_exec *e, int phase) {
     if (e->device && !e->null && phase >= TK_P_FORWARD && e->status == TK_OK)
         note_failure(e, send_inputs(e));
     return e->status == TK_OK;
 }
 
+/* What the host writes next may not change what the device still reads, and failures are to be known. */
 static void end_run(tk_exec *e) {
-    if (e->device && !e->null && e->status == TK_OK) note_failure(e, fetch_outputs(e));
+    e->runs++;
+    if (e->device && !e->null && e->status == TK_OK) note_failure(e, e->device->wait(e->device));
 }
 
 void tk_exec_run(tk_exec *e, int phase) {

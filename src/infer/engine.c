@@ -409,9 +409,8 @@ tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, co
     tk_exec_size(e->exec, 't', tokens);
     tk_exec_size(e->exec, 'o', wanted);
     tk_exec_run(e->exec, TK_P_FORWARD);
-    TK_TRY(tk_exec_check(e->exec));
     if (logits) *logits = tk_exec_data(e->exec, e->logits);
-    return TK_OK;
+    return tk_exec_check(e->exec);
 }
 
 tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits) {
