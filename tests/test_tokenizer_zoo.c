@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tokenizers that together use every stage and option of a tokenizer.json, SentencePiece models and a
  * tiktoken file, against what the libraries they belong to make of hostile strings
- * (tests/data/tokenizers/zoo.json, by tools/make_zoo_vectors.py); older folders; damaged files. */
+ * (tests/data/tokenizers/zoo.json, by tools/make_zoo_vectors.py); Split patterns; older folders; damaged
+ * files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -123,6 +124,46 @@ static void libraries_agree(void **state) {
             check_file(e);
         else
             check_json(e, i);
+    }
+    json_decref(all);
+}
+
+static tk_status open_split(tk_tokenizer **t, const json_t *document, const char *pattern,
+                            const char *behavior, bool inverted) {
+    json_t *j = json_deep_copy(document);
+    json_t *split = json_array_get(json_object_get(json_object_get(j, "pre_tokenizer"), "pretokenizers"), 0);
+    json_object_set_new(split, "pattern", json_pack("{ss}", "Regex", pattern));
+    json_object_set_new(split, "behavior", json_string(behavior));
+    json_object_set_new(split, "invert", json_boolean(inverted));
+    char *text = json_dumps(j, JSON_COMPACT);
+    tk_status r = tk_tokenizer_from_json(t, (tk_str){ text, strlen(text) }, NULL);
+    free(text);
+    json_decref(j);
+    return r;
+}
+
+/* Random patterns of every behavior, many with empty matches: rows of make_split_vectors.py. */
+static void splits_agree(void **state) {
+    (void)state;
+    static const char *const misread[] = { "[^[^a-c]&&[^\\p{Pi}\\P{Pi}]]", "[^[^[:^ascii:]S]]" };
+    json_error_t error;
+    json_t *all = json_load_file(DATA "split.json", 0, &error), *row;
+    const json_t *document = json_object_get(all, "document");
+    tk_tokenizer *t = NULL;
+    size_t i;
+    assert_true(json_array_size(json_object_get(all, "rows")) >= 400);
+    json_array_foreach(json_object_get(all, "rows"), i, row) {
+        const char *pattern = json_string_value(json_array_get(row, 0));
+        const json_t *text = json_array_get(row, 3);
+        ok(open_split(&t, document, pattern, json_string_value(json_array_get(row, 1)),
+                      json_is_true(json_array_get(row, 2))));
+        check_encode(t, (tk_str){ json_string_value(text), json_string_length(text) }, 0,
+                     json_array_get(row, 4), pattern);
+        tk_tokenizer_free(t);
+    }
+    for (i = 0; i < TK_COUNT(misread); i++) { /* by Oniguruma, not by us */
+        assert_int_equal(open_split(&t, document, misread[i], "Isolated", false), TK_E_UNSUPPORTED);
+        assert_non_null(strstr(tk_error(), misread[i]));
     }
     json_decref(all);
 }
@@ -279,9 +320,8 @@ static void long_words_are_linear(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(libraries_agree),
-        cmocka_unit_test(damaged_models),
-        cmocka_unit_test(folders_of_before),
+        cmocka_unit_test(libraries_agree),       cmocka_unit_test(splits_agree),
+        cmocka_unit_test(damaged_models),        cmocka_unit_test(folders_of_before),
         cmocka_unit_test(long_words_are_linear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

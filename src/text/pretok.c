@@ -248,17 +248,22 @@ static tk_status find_next(tk__work *w, const tk__pretok *z, const char *s, size
     return TK_OK;
 }
 
-/* Matches and what lies between them, in order, covering [0, n). */
+/* Matches and what lies between them, in order, covering [0, n). Empty matches are among them, for the
+ * behaviors that look at neighbours see them; but none where the match before it ended, as in the library
+ * that iterates so. */
 static tk_status find_cuts(tk__work *w, const tk__pretok *z, const char *s, size_t n, cuts *c) {
-    size_t from = 0, at = 0;
+    size_t from = 0, at = 0, last = SIZE_MAX;
     while (at <= n) {
         TK_TRY(find_next(w, z, s, n, at));
         size_t start = w->search.start, end = w->search.end;
         if (!w->search.found) break;
+        if (start == end && end == last) {
+            at += at < n ? tk__utf8_len(s[at]) : 1;
+            continue;
+        }
         if (from < start) TK_TRY(push_cut(c, from, start, z->invert));
-        if (end > start) TK_TRY(push_cut(c, start, end, !z->invert));
-        from = at = end;
-        if (start == end) at += end < n ? tk__utf8_len(s[end]) : 1;
+        TK_TRY(push_cut(c, start, end, !z->invert));
+        from = at = last = end;
     }
     return from < n ? push_cut(c, from, n, z->invert) : TK_OK;
 }

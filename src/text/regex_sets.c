@@ -188,7 +188,7 @@ static tk_status put_set(reader *z, const set *s, bool inverted, bool folded) {
  */
 
 /* \p{Name}, \P{^Name}, ...: z->p is at the backslash. The name without case, blanks, _ and -. */
-static tk_status read_property(reader *z, set *s) {
+static tk_status read_property(reader *z, set *s, bool in_class) {
     const char *from = z->p, *a = from + 3, *e = strchr(a, '}');
     bool inverted = from[1] == 'P';
     char name[64];
@@ -201,18 +201,19 @@ static tk_status read_property(reader *z, set *s) {
         return TK_FAIL(TK_E_FORMAT,
                        "the tokenizer's pattern cannot be read\na property does not end in %.200s",
                        z->pattern);
-    if (name[0] == '\\' || name[0] == '[' || !add_named(s, name, inverted))
+    if (name[0] == '\\' || name[0] == '[' ||
+        !add_named(s, in_class && !strcmp(name, "word") ? "[:word:]" : name, inverted))
         return refuse(z, "the property", from, (size_t)(e + 1 - from));
     z->p = e + 1;
     return TK_OK;
 }
 
-/* \d \w \s \h and their opposites, \p{..}: true and read. Inside a class \w is [:word:]; outside, and for \b,
- * it also holds the superscripts and fractions below U+0100. */
+/* \d \w \s \h and their opposites, \p{..}: true and read. Inside a class \w and \p{Word} are [:word:];
+ * outside, and for \b, they also hold the superscripts and fractions below U+0100. */
 static tk_status read_set_escape(reader *z, set *s, bool in_class, bool *is) {
     char c = z->p[1], low = (char)(c | 32);
     *is = true;
-    if ((c == 'p' || c == 'P') && z->p[2] == '{') return read_property(z, s);
+    if ((c == 'p' || c == 'P') && z->p[2] == '{') return read_property(z, s, in_class);
     if (c && strchr("dDwWsShH", c)) {
         char name[3] = { '\\', low, 0 };
         add_named(s, in_class && low == 'w' ? "[:word:]" : name, c != low);
@@ -294,8 +295,8 @@ static tk_status read_span(reader *z, set *s, bool first) {
     return TK_OK;
 }
 
-/* What stands between two && */
-static tk_status read_part(reader *z, set *s, int depth, bool first) {
+/* What stands between two &&. *negated becomes true if a class of [^ is there. */
+static tk_status read_part(reader *z, set *s, int depth, bool first, bool *negated) {
     for (; *z->p && *z->p != ']' && strncmp(z->p, "&&", 2); first = false) {
         bool is = false;
         set inner = { 0 };
@@ -307,7 +308,7 @@ static tk_status read_part(reader *z, set *s, int depth, bool first) {
             r = read_class(z, &inner, &inverted, depth + 1);
             if (r == TK_OK) add_all(s, &inner, inverted);
             free(inner.r);
-            is = true;
+            is = true, *negated |= inverted;
         } else if (*z->p == '\\')
             r = read_set_escape(z, s, true, &is);
         if (r == TK_OK && !is) r = read_span(z, s, first);
@@ -327,16 +328,21 @@ static tk_status read_class(reader *z, set *s, bool *inverted, int depth) {
     z->p += *inverted;
     if (depth > 16) return TK_FAIL(TK_E_LIMIT, "the tokenizer's pattern nests its classes more than 16 deep");
     if (*z->p == ']' || !strncmp(z->p, "&&", 2)) return refuse(z, "the class", start, 8);
-    TK_TRY(read_part(z, s, depth, true));
+    bool negated = false;
+    TK_TRY(read_part(z, s, depth, true, &negated));
     while (!strncmp(z->p, "&&", 2)) {
         set more = { 0 };
         z->p += 2;
         tk_status r = *z->p == ']' || *z->p == '&' ? refuse(z, "the class", start, 12)
-                                                   : read_part(z, &more, depth, false);
+                                                   : read_part(z, &more, depth, false, &negated);
         if (r == TK_OK) intersect(s, &more);
         free(more.r);
         TK_TRY(r);
     }
+    /* [^..[^..]..] with nothing beyond ASCII inside is to match all that; Oniguruma forgets it, but not
+     * always. */
+    if (*z->p == ']' && *inverted && negated && (!s->n || s->r[s->n - 1].to < 0x80))
+        return refuse(z, "the class", start, (size_t)(z->p + 1 - start));
     if (*z->p++ == ']') return TK_OK;
     return TK_FAIL(TK_E_FORMAT, "the tokenizer's pattern cannot be read\na class does not end in %.200s",
                    z->pattern);
@@ -394,6 +400,11 @@ static tk_status put_escape(reader *z) {
         copy(z, 1);
         return TK_OK;
     }
+    if (c == 'R') { /* as Oniguruma defines it; but its own, repeated, is found only once by 6.9.8 */
+        tk_buf_puts(z->out, "(?>\\x0D\\x0A|[\\x0A-\\x0D\\x{85}\\x{2028}\\x{2029}])");
+        z->p += 2;
+        return TK_OK;
+    }
     if (strchr("XKyYcCM", c)) return refuse(z, "the escape", z->p, 2);
     if ((c == 'k' || c == 'g') && (z->p[2] == '<' || z->p[2] == '\''))
         return copy_through(z, 3, z->p[2] == '<' ? '>' : '\'');
@@ -441,10 +452,11 @@ static tk_status put_options(reader *z) {
 static tk_status put_group(reader *z) {
     const char *p = z->p;
     if (p[1] == '*' || !strncmp(p, "(?{", 3)) return refuse(z, "the callout", p, 8);
-    if (!strncmp(p, "(?#", 3)) {
-        while (*z->p && *z->p != ')') z->p += *z->p == '\\' && z->p[1] ? 2 : 1;
-        if (!*z->p) return refuse(z, "the unfinished", p, 8);
-        z->p++;
+    if (!strncmp(p, "(?#", 3)) { /* kept: what it parts, as s* and ?, may not meet */
+        const char *e = p;
+        while (*e && *e != ')') e += *e == '\\' && e[1] ? 2 : 1;
+        if (!*e) return refuse(z, "the unfinished", p, 8);
+        copy(z, (size_t)(e + 1 - p));
         return TK_OK;
     }
     bool plain = p[1] != '?' || !p[2] || strchr("=!>~<'(", p[2]);
