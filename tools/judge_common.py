@@ -109,6 +109,11 @@ class Peer:
                                      logits_all=True, flash_attn=flash, vocab_only=vocab_only, verbose=False, **more)
         atexit.register(self.llama.close)
 
+    def close(self):
+        """Gives its memory back before the end."""
+        self.llama.close()
+        atexit.unregister(self.llama.close)
+
     def ids(self, text, special=False):
         return self.llama.tokenize(text, add_bos=False, special=special)
 

@@ -41,7 +41,9 @@ def main():
             requantize(model, path, FILE_TYPES[name])
             kinds = types_in(path)
             report.figure(f"{name}: types of its matrices", " ".join(sorted(kinds)), name, name in kinds)
-            perplexity(report, ours, path, Peer(path, CTX), CTX, name + ": ", args.bytes)
+            peer = Peer(path, CTX)
+            perplexity(report, ours, path, peer, CTX, name + ": ", args.bytes)
+            peer.close()
             os.unlink(path)
     report.exit()
 

@@ -275,12 +275,19 @@ static tk_dtype exact_format(const tk_quant *q) {
 
 tk_status tk__quant_open(tk_modelfile *f, const char *name, int64_t n, int64_t k, const tk_quant **out,
                          bool *used) {
+    const tk_tensor *integers = part_of(f, name, q_names[f->quant.kind]);
+    if (!f->quants) f->quants = tk_arena_array(&f->arena, (size_t)f->n_tensors, sizeof *f->quants);
+    if (!f->quants) return TK_E_NOMEM;
+    const tk_quant **known = &f->quants[integers - f->tensor];
+    if (*known && (*known)->n == n && (*known)->k == k) return *out = *known, TK_OK;
     tk_quant *q = tk_arena_alloc(&f->arena, sizeof *q);
     if (!q) return TK_E_NOMEM;
-    *q = (tk_quant){
-        .kind = f->quant.kind, .bits = f->quant.bits, .n = n, .k = k, .plus_one = f->quant.plus_one
-    };
-    q->q = part_of(f, name, q_names[q->kind]);
+    *q = (tk_quant){ .kind = f->quant.kind,
+                     .bits = f->quant.bits,
+                     .n = n,
+                     .k = k,
+                     .plus_one = f->quant.plus_one,
+                     .q = integers };
     if (q->kind == TK_QUANT_INT8 || q->kind == TK_QUANT_FP8) q->bits = 8;
     if (k % 32)
         return TK_FAIL(TK_E_UNSUPPORTED,
@@ -299,7 +306,7 @@ tk_status tk__quant_open(tk_modelfile *f, const char *name, int64_t n, int64_t k
     const tk_tensor *parts[] = { q->q, q->zeros, q->scales };
     for (size_t i = 0; i < TK_COUNT(parts); i++)
         if (parts[i]) used[parts[i] - f->tensor] = true;
-    *out = q;
+    *out = *known = q;
     return TK_OK;
 }
 
