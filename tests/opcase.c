@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "opcase.h"
+#include "ops/draw.h"
 
 /* ---- random numbers ---- */
 
@@ -146,6 +147,19 @@ static void fill_experts(tensor *t, int experts, rng *r) {
     }
 }
 
+/* Rows of op draw: greedy, or any mixture of cuts */
+static void fill_draws(tensor *t, rng *r) {
+    static const float temps[] = { 1, 0, 0.7f, 3 }, top_ps[] = { 1, 0.9f, 0.3f, 0 }, min_ps[] = { 0, 0, 0.05f, 1 };
+    static const int top_ks[] = { 0, 0, 1, 7 };
+    for (int64_t row = 0; row < t->rows; row++) {
+        const tk_draw how = { temps[rng_below(r, 4)], top_ps[rng_below(r, 4)], min_ps[rng_below(r, 4)], top_ks[rng_below(r, 4)],
+                              { rng_word(r), rng_word(r) }, { (uint32_t)rng_below(r, 9000), 0 } };
+        int32_t word[8];
+        memcpy(word, &how, sizeof word);
+        for (int i = 0; i < 8; i++) t->v[row * t->cols + i] = word[i];
+    }
+}
+
 /* Integer operands, by meaning; false when the tensor holds real numbers */
 static bool fill_integers(tensor *t, instance *in, rng *r) {
     const int64_t n = t->rows * t->cols;
@@ -153,6 +167,7 @@ static bool fill_integers(tensor *t, instance *in, rng *r) {
     if (named(t, in, "permute", "i")) return fill_experts(t, (int)t->cols, r), true;
     if (!strncmp(in->op->name, "experts", 7) && !strcmp(t->name, "i"))
         return fill_experts(t, (int)in->dim['x' - 'a'].n, r), true;
+    if (named(t, in, "draw", "s")) return fill_draws(t, r), true;
     for (int64_t i = 0; i < n; i++) {
         if (named(t, in, "embed", "i"))
             t->v[i] = rng_below(r, N);
@@ -295,7 +310,7 @@ void instance_make(instance *in, const op_case *c, rng *r) {
         if (named(t, in, "experts2", "x")) /* a token's rows are one, as quant sees them */
             t->rows = in->dim['t' - 'a'].n, t->cols = in->dim['a' - 'a'].n * in->dim['k' - 'a'].n;
         if (i < sig->nin && !sig->o[i].made_of[0]) fill(t, in, r);
-        t->integer |= named(t, in, "route", "i");
+        t->integer |= named(t, in, "route", "i") || named(t, in, "draw", "i");
     }
     for (int i = sig->nin; i < sig->nin + sig->nout; i++) {
         char name[12];

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 
 #include "infer/infer.h"
+#include "ops/draw.h"
+#include "ops/ref.h"
 
 static tk_sampling neutral(void) { return (tk_sampling){ .temp = 1, .top_p = 1, .repeat_penalty = 1 }; }
 
@@ -397,12 +399,43 @@ static void speed(void **state) {
     free(logits);
 }
 
+/* The op draw, which devices run, draws what the sampler draws. */
+static void the_op_draws_the_same(void **state) {
+    (void)state;
+    enum { N = 700 };
+    static const float temps[] = { 0, 1, 0.6f, 2.5f }, top_ps[] = { 1, 0.95f, 0.4f, 0 }, min_ps[] = { 0, 0.02f, 0.3f, 0 };
+    static const int32_t top_ks[] = { 0, 1, 40, 5000 };
+    float logits[N];
+    uint32_t word[4] = { 0 };
+    for (int turn = 0; turn < 2000; turn++) {
+        uint32_t counter[4] = { 0, (uint32_t)turn, 0, 1 };
+        for (int i = 0; i < N; i++) {
+            if (i % 4 == 0) counter[0]++, tk_philox(word, 3, counter);
+            logits[i] = 12 * tk_uniform(word[i % 4]);
+            if (turn % 3 == 0) logits[i] = floorf(logits[i]); /* ties */
+            if (turn % 5 == 0 && i % 7 == 0) logits[i] = i % 2 ? NAN : -INFINITY;
+        }
+        if (turn % 50 == 0) logits[turn / 50] = INFINITY;
+        tk_sampling p = neutral();
+        p.temp = temps[word[0] % 4], p.top_p = top_ps[word[1] % 4], p.min_p = min_ps[word[2] % 4];
+        p.top_k = top_ks[word[3] % 4], p.seed = (uint64_t)turn * 0x9E3779B97F4A7C15u;
+        tk_sampler *s = make(p, N);
+        const tk_draw how = { p.temp, p.top_p, p.min_p, p.top_k, { (uint32_t)p.seed, (uint32_t)(p.seed >> 32) }, { 5, 0 } };
+        int32_t id = 0;
+        tk_args a = { .p = { logits, (void *)&how, &id }, .nth = 1 };
+        a.dim['o' - 'a'].n = 1, a.dim['v' - 'a'].n = N, a.dim['c' - 'a'].n = 8;
+        draw_ref_f32(&a);
+        assert_int_equal(id, pick(s, logits, 5));
+        tk_sampler_free(s);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden),          cmocka_unit_test(distribution), cmocka_unit_test(streams),
         cmocka_unit_test(determinism),     cmocka_unit_test(history),      cmocka_unit_test(odd_numbers),
         cmocka_unit_test(top_k_selection), cmocka_unit_test(ranges),       cmocka_unit_test(logprob),
-        cmocka_unit_test(speed),
+        cmocka_unit_test(the_op_draws_the_same), cmocka_unit_test(speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

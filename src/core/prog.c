@@ -167,7 +167,7 @@ tk_id tk_emit(tk_program *p, tk_op op, tk_attr attr, const tk_id *in, int nin) {
             v.split = (uint8_t)(v.dim[0] ? strlen(v.dim) - 1 : 0);
             if (op == TK_OP_quant) v.split = 1; /* blocks run along all that a token has */
             if (op == TK_OP_pack) v.split = p->values[r.arg[0]].split, v.kind = TK_WEIGHT;
-            if (op == TK_OP_route && i == 0) v.dtype = TK_I32;
+            if ((op == TK_OP_route && i == 0) || op == TK_OP_draw) v.dtype = TK_I32;
             if (op == TK_OP_cast || op == TK_OP_pack || op == TK_OP_quant) v.dtype = (uint8_t)attr.i[0];
         }
         r.arg[sig->nin + i] = tk__value(p, v);

@@ -11,13 +11,11 @@
 #include <stdlib.h>
 
 #include "infer/infer.h"
+#include "ops/draw.h"
 
-#define ONE 0x1p40f          /* the weight of the most probable token */
-#define DEPTH 27.75f         /* exp(-DEPTH) * ONE < 1: weights below are 0 */
-#define BUCKETS 3552         /* DEPTH * 128 */
-#define NO_BUCKET 0xffff     /* weight 0 */
-#define MAX_VOCAB (1 << 22)  /* keeps the sum of all weights below 2^62 */
-#define DRAW_SITE 0x53414d50 /* the last counter word of Philox tells this use from all others */
+#define BUCKETS 3552        /* TK_DRAW_DEPTH * 128 */
+#define NO_BUCKET 0xffff    /* weight 0 */
+#define MAX_VOCAB (1 << 22) /* keeps the sum of all weights below 2^62 */
 
 __extension__ typedef unsigned __int128 wide;
 
@@ -47,26 +45,7 @@ struct tk_sampler {
     uint64_t total;   /* mass kept, counted from the most probable */
 };
 
-/* exp for x <= 0 from IEEE operations alone, so that no C library decides a draw. Relative error below 2e-7;
- * x under -87 (and NaN) gives exp(-87). Cephes' split of ln 2 and polynomial. */
-static inline float exp_negative(float x) {
-    x = x > -87.0f ? x : -87.0f;
-    int n = (int)(x * 1.44269504f - 0.5f);
-    float f = (float)n, r = (x - f * 0.693359375f) + f * 2.12194440e-4f;
-    float y = 1.9875691500e-4f;
-    y = y * r + 1.3981999507e-3f;
-    y = y * r + 8.3334519073e-3f;
-    y = y * r + 4.1665795894e-2f;
-    y = y * r + 1.6666665459e-1f;
-    y = y * r + 5.0000001201e-1f;
-    y = y * r * r + r + 1.0f;
-    return y * tk_bits_f32((uint32_t)(n + 127) << 23);
-}
-
-static inline float clamped(float l) { return l > FLT_MAX ? FLT_MAX : l; }
-static inline float depth_of(const tk_sampler *s, float l) { return (clamped(l) - s->max) * s->scale; }
-static inline uint64_t fixed(float e) { return (uint64_t)(int64_t)(e * ONE); }
-static inline uint64_t weight_at(float z) { return z > -DEPTH ? fixed(exp_negative(z)) : 0; }
+static inline float depth_of(const tk_sampler *s, float l) { return (tk__draw_clamped(l) - s->max) * s->scale; }
 
 /* ---- order and selection ------------------------------------------------------------------------------ */
 
@@ -107,7 +86,7 @@ static int32_t select_best(candidate *list, int32_t k, const float *logits, int3
         if (!any) continue;
         for (int32_t i = from; i < to; i++) {
             if (!(logits[i] > bar)) continue;
-            candidate c = { clamped(logits[i]), i };
+            candidate c = { tk__draw_clamped(logits[i]), i };
             if (n == k) {
                 if (!before(c, list[0])) continue;
                 list[0] = c;
@@ -132,18 +111,18 @@ int32_t tk_argmax(const float *logits, int32_t vocab) {
 double tk_logprob(const float *logits, int32_t vocab, int32_t id) {
     int32_t best = tk_argmax(logits, vocab);
     if (best < 0 || !(logits[id] > -INFINITY)) return -INFINITY;
-    float max = clamped(logits[best]), e[64];
+    float max = tk__draw_clamped(logits[best]), e[64];
     double sums[8] = { 0 };
     for (int32_t from = 0; from < vocab; from += 64) {
         int32_t n = TK_MIN(64, vocab - from);
-        for (int32_t i = 0; i < n; i++) e[i] = exp_negative(clamped(logits[from + i]) - max);
+        for (int32_t i = 0; i < n; i++) e[i] = tk__exp_negative(tk__draw_clamped(logits[from + i]) - max);
         memset(e + n, 0, (size_t)(64 - n) * sizeof *e);
         for (int32_t i = 0; i < 64; i += 8)
             for (int32_t j = 0; j < 8; j++) sums[j] += (double)e[i + j];
     }
     double sum = 0;
     for (int j = 0; j < 8; j++) sum += sums[j];
-    return (double)clamped(logits[id]) - (double)max - log(sum);
+    return (double)tk__draw_clamped(logits[id]) - (double)max - log(sum);
 }
 
 /* ---- masses ---------------------------------------------------------------------------------------------
@@ -156,7 +135,7 @@ static void weigh(tk_sampler *s) {
     s->total = 0;
     if (s->listed) {
         s->max = s->list_count ? s->list[0].logit : 0;
-        for (int32_t i = 0; i < s->list_count; i++) s->total += weight_at(depth_of(s, s->list[i].logit));
+        for (int32_t i = 0; i < s->list_count; i++) s->total += tk__draw_weight(depth_of(s, s->list[i].logit));
         return;
     }
     if (!select_best(s->list, 1, s->logits, s->vocab)) return;
@@ -167,9 +146,9 @@ static void weigh(tk_sampler *s) {
         int32_t n = TK_MIN(64, s->vocab - from);
         for (int32_t i = 0; i < n; i++)
             z[i] = depth_of(s, s->logits[from + i]); /* vectorized, unlike below */
-        for (int32_t i = 0; i < n; i++) e[i] = exp_negative(z[i]);
+        for (int32_t i = 0; i < n; i++) e[i] = tk__exp_negative(z[i]);
         for (int32_t i = 0; i < n; i++) {
-            uint64_t w = z[i] > -DEPTH ? fixed(e[i]) : 0;
+            uint64_t w = z[i] > -TK_DRAW_DEPTH ? tk__draw_fixed(e[i]) : 0;
             s->bucket[from + i] = w ? (uint16_t)(z[i] * -128.0f) : NO_BUCKET;
             if (w) s->mass[s->bucket[from + i]] += w, s->total += w;
         }
@@ -185,7 +164,7 @@ static void open_bucket(tk_sampler *s, uint16_t b) {
         for (int32_t i = from; i < to; i++) any |= s->bucket[i] == b;
         if (!any) continue;
         for (int32_t i = from; i < to; i++)
-            if (s->bucket[i] == b) s->list[s->list_count++] = (candidate){ clamped(s->logits[i]), i };
+            if (s->bucket[i] == b) s->list[s->list_count++] = (candidate){ tk__draw_clamped(s->logits[i]), i };
     }
     sort(s->list, s->list_count);
 }
@@ -200,7 +179,7 @@ static uint64_t reach(tk_sampler *s, uint64_t target, int32_t *id) {
         open_bucket(s, b);
     }
     int32_t i = 0;
-    while ((sum += weight_at(depth_of(s, s->list[i].logit))) < target) i++;
+    while ((sum += tk__draw_weight(depth_of(s, s->list[i].logit))) < target) i++;
     if (id) *id = s->list[i].id;
     return sum;
 }
@@ -255,9 +234,9 @@ static void keep_top_p(tk_sampler *s) {
 
 static void keep_min_p(tk_sampler *s) {
     weigh(s);
-    uint64_t least = (uint64_t)ceil((double)s->p.min_p * (double)ONE), sum = 0;
+    uint64_t least = (uint64_t)ceil((double)s->p.min_p * (double)TK_DRAW_ONE), sum = 0;
     for (int32_t i = 0; i < (s->listed ? s->list_count : s->vocab); i++) {
-        uint64_t w = weight_at(depth_of(s, s->listed ? s->list[i].logit : s->logits[i]));
+        uint64_t w = tk__draw_weight(depth_of(s, s->listed ? s->list[i].logit : s->logits[i]));
         if (w >= least) sum += w;
     }
     s->total = TK_MIN(s->total, sum);
@@ -282,7 +261,7 @@ tk_status tk_sampler_pick(tk_sampler *s, const float *logits, uint64_t position,
                        "logit_bias bans all tokens\n"
                        "check the model file, or lift a ban",
                        (unsigned long long)position);
-    uint32_t word[4], counter[4] = { (uint32_t)position, (uint32_t)(position >> 32), 0, DRAW_SITE };
+    uint32_t word[4], counter[4] = { (uint32_t)position, (uint32_t)(position >> 32), 0, TK_DRAW_SITE };
     tk_philox(word, s->p.seed, counter);
     uint64_t random = (uint64_t)word[0] << 32 | word[1];
     reach(s, (uint64_t)((wide)random * s->total >> 64) + 1, id);
