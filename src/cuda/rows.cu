@@ -39,6 +39,11 @@ __global__ void pick_rows(float *y, const float *x, const int32_t *row, int64_t 
     for (int64_t k = threadIdx.x; k < width; k += blockDim.x) y[blockIdx.x * width + k] = x[from * width + k];
 }
 
+__global__ void permute_rows(float *y, const float *x, const int32_t *from, int64_t width) {
+    const int64_t t = blockIdx.x;
+    for (int64_t k = threadIdx.x; k < width; k += blockDim.x) y[t * width + k] = x[t * width + from[k]];
+}
+
 /* ---- elementwise ---- */
 
 __global__ void add_all(float *z, const float *x, const float *y, int64_t n) {
@@ -92,6 +97,11 @@ extern "C" void pick_cuda(const tk_args *a) {
     if (TK_DIM(a, 'o') < 1) return;
     tk::pick_rows<<<(unsigned)TK_DIM(a, 'o'), 256, 0, tk::stream_of(a)>>>(OUT(2), IN(0), (const int32_t *)a->p[1],
                                                                          TK_DIM(a, 'k'));
+}
+extern "C" void permute_cuda(const tk_args *a) {
+    if (TK_DIM(a, 't') < 1) return;
+    tk::permute_rows<<<(unsigned)TK_DIM(a, 't'), 256, 0, tk::stream_of(a)>>>(OUT(2), IN(0), (const int32_t *)a->p[1],
+                                                                            TK_DIM(a, 'k'));
 }
 extern "C" void add_cuda(const tk_args *a) {
     const int64_t n = TK_DIM(a, 'n');
