@@ -34,6 +34,7 @@ for part in "${@:-ops models memcheck speed}"; do
     ops) step "kernel rows" quiet "$bin/test_kernels" cuda ;;
     models)
       step "whole models" quiet "$bin/test_models" cuda
+      step "layers of real shapes" quiet "$bin/test_device" cuda
       step "greedy answers" greedy tests/data/chat
       ;;
     memcheck)
@@ -45,7 +46,8 @@ for part in "${@:-ops models memcheck speed}"; do
       done
       ;;
     speed)
-      "$bin/tokamak" bench "$model" --device cuda
+      "$bin/tokamak" bench "$model" --device cuda --ops
+      "$bin/tokamak" bench ops --device cuda
       "$bin/bench_cuda"
       ;;
     *) echo "no such part: $what" && exit 2 ;;

@@ -219,6 +219,8 @@ void tk_device_close(tk_device *d);
 static inline bool tk__able(unsigned needs, unsigned have) {
     return !(needs & ~have) && !((needs ^ have) & TK_ON_CUDA);
 }
+/* Has a machine with these features a row of its own for an op? */
+bool tk_op_served(int op, unsigned have);
 /* The row that serves r as it is on a CPU with these features, or -1 */
 int tk__row_for(const tk_program *p, const tk_record *r, unsigned cpu);
 tk_kernel *tk_row_kernel(const tk_kernel_row *row, int adj); /* NULL where the row says NONE */

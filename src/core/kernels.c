@@ -26,6 +26,12 @@ const tk_kernel_row tk_kernels[] = {
 };
 const int tk_nkernels = (int)TK_COUNT(tk_kernels) - 1;
 
+bool tk_op_served(int op, unsigned have) {
+    for (int k = 0; k < tk_nkernels; k++)
+        if (tk_kernels[k].op == op && tk__able(tk_kernels[k].needs, have)) return true;
+    return false;
+}
+
 tk_kernel *tk_row_kernel(const tk_kernel_row *row, int adj) {
     return row->fn[adj] == NONE ? NULL : row->fn[adj];
 }

@@ -6,11 +6,13 @@
 #include <stdlib.h>
 
 #include "core/core.h"
+#include "ops/draw.h"
 
 typedef struct sequence {
     bool taken;
     int64_t length;
     int npages;
+    tk_draw how;
 } sequence;
 
 struct tk_engine {
@@ -20,7 +22,7 @@ struct tk_engine {
     tk_pool *pool;
     tk_device *device; /* NULL: the CPU */
     tk_exec *exec;
-    tk_id tokens, positions, slots, picks, logits;
+    tk_id tokens, positions, slots, picks, logits, draws, drawn; /* the last two: -1 when tokens are not drawn */
     tk_batch batch;
     int32_t *start, *past, *table; /* the batch's arrays */
     sequence *seqs;
@@ -75,7 +77,8 @@ static tk_status settle_options(tk_engine *e, const tk_engine_options *o) {
         i->ctx = TK_MAX((int64_t)(room / each), 64);
         i->ctx_lowered = true;
     }
-    i->chunk = (int)TK_MIN((int64_t)(o->chunk ? o->chunk : 512), TK_MAX(i->ctx * i->seqs, i->seqs));
+    const int chunk = e->device ? 2048 : 512; /* a GPU's products want many tokens */
+    i->chunk = (int)TK_MIN((int64_t)(o->chunk ? o->chunk : chunk), TK_MAX(i->ctx * i->seqs, i->seqs));
     i->chunk = TK_MAX(i->chunk, i->seqs);
     i->picks = TK_MIN(o->picks ? TK_MAX(o->picks, i->seqs) : i->seqs, i->chunk);
     e->max_pages = (int)tk_ceil_div(i->ctx, i->page_size);
@@ -212,6 +215,7 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
     const tk_engine_info *i = &e->info;
     tk_build b = { .config = c,
                    .serve = true,
+                   .draw = e->device && tk_op_served(TK_OP_draw, e->device->features),
                    .kv = i->kv,
                    .ctx = i->ctx,
                    .tokens = i->chunk,
@@ -235,6 +239,7 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
     e->tokens = tk_find(&e->p, "tokens", -1), e->positions = tk_find(&e->p, "positions", -1);
     e->slots = tk_find(&e->p, "slots", -1), e->picks = tk_find(&e->p, "picks", -1),
     e->logits = tk_find(&e->p, "logits", -1);
+    e->draws = tk_find(&e->p, "draws", -1), e->drawn = tk_find(&e->p, "drawn", -1);
     return TK_OK;
 }
 
@@ -386,6 +391,7 @@ static void place_item(tk_engine *e, const tk_step_item *it, int at, int *t, int
     int32_t *tokens = tk_exec_data(e->exec, e->tokens), *positions = tk_exec_data(e->exec, e->positions);
     int32_t *slots = tk_exec_data(e->exec, e->slots), *picks = tk_exec_data(e->exec, e->picks),
             *pages = pages_of(e, it->seq);
+    tk_draw *draws = e->draws >= 0 ? tk_exec_data(e->exec, e->draws) : NULL;
     const int size = e->info.page_size;
     while ((int64_t)s->npages * size < s->length + it->n) pages[s->npages++] = e->free_pages[--e->nfree];
     e->past[at] = (int32_t)s->length;
@@ -394,7 +400,12 @@ static void place_item(tk_engine *e, const tk_step_item *it, int at, int *t, int
         int64_t position = s->length + j;
         tokens[*t] = it->tokens[j], positions[*t] = (int32_t)position;
         slots[*t] = pages[position / size] * size + (int32_t)(position % size);
-        if (j >= it->n - it->want) picks[(*w)++] = *t;
+        if (j < it->n - it->want) continue;
+        if (draws) {
+            draws[*w] = s->how;
+            draws[*w].position[0] = (uint32_t)(position + 1), draws[*w].position[1] = (uint32_t)((position + 1) >> 32);
+        }
+        picks[(*w)++] = *t;
     }
     e->start[at + 1] = *t;
     s->length += it->n;
@@ -412,6 +423,19 @@ tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, co
     if (logits) *logits = tk_exec_data(e->exec, e->logits);
     return tk_exec_check(e->exec);
 }
+
+bool tk_engine_draws(const tk_engine *e) { return e->drawn >= 0; }
+
+void tk_seq_draw(tk_engine *e, int seq, const tk_sampling *p) {
+    e->seqs[seq].how = (tk_draw){ p->temp, p->top_p, p->min_p, p->top_k, { (uint32_t)p->seed, (uint32_t)(p->seed >> 32) }, { 0 } };
+}
+
+const int32_t *tk_engine_drawn(tk_engine *e) {
+    return e->drawn < 0 ? NULL : tk_exec_data(e->exec, e->drawn);
+}
+
+const float *tk_engine_logits(tk_engine *e) { return tk_exec_data(e->exec, e->logits); }
+tk_status tk_engine_check(const tk_engine *e) { return tk_exec_check(e->exec); }
 
 tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits) {
     if (n > 0 && seq >= 0 && seq < e->info.seqs &&

@@ -48,12 +48,10 @@ static tk_status step(tk_session *s, const int32_t *ids, size_t n, size_t want, 
     return TK_OK;
 }
 
-/* Computes ids after what is held, in steps of the engine's size; *logits are those of the last token. Stops
- * early, with *logits NULL, once *cancel is nonzero. */
-static tk_status feed(tk_session *s, const int32_t *ids, size_t n, const volatile int *cancel,
-                      const float **logits) {
+/* Computes ids after what is held, in steps of the engine's size; *logits (NULL: unwanted) are those of the last
+ * token. Stops early once *cancel is nonzero. */
+static tk_status feed(tk_session *s, const int32_t *ids, size_t n, const volatile int *cancel, const float **logits) {
     size_t chunk = (size_t)tk_engine_info_of(s->model->engine)->chunk;
-    *logits = NULL;
     for (size_t from = 0, take; from < n; from += take) {
         if (cancel && *cancel) return TK_OK;
         take = TK_MIN(n - from, chunk);
@@ -90,6 +88,8 @@ typedef struct answer {
     tk_tokenizer *tokenizer;
     tk_ids prompt;
     tk_sampler *sampler;
+    const float *logits; /* of the last token */
+    bool draws;          /* the engine draws: they are not fetched */
     tk_detok *detok;
     tk_stop *stop;
     tk_buf raw, text; /* decoded; decoded and cleared of stop strings */
@@ -126,7 +126,16 @@ static tk_status finish(answer *a) {
     return TK_OK;
 }
 
-static tk_status decode_loop(answer *a, const float *logits, double start) {
+/* The token behind the last one. */
+static tk_status next_token(answer *a, size_t position, int32_t *id) {
+    if (!a->draws) return tk_sampler_pick(a->sampler, a->logits, position, id);
+    const int32_t *drawn = tk_engine_drawn(a->s->model->engine);
+    TK_TRY(tk_engine_check(a->s->model->engine));
+    if ((*id = *drawn) >= 0) return TK_OK;
+    return tk_sampler_pick(a->sampler, tk_engine_logits(a->s->model->engine), position, id); /* says why */
+}
+
+static tk_status decode_loop(answer *a, double start) {
     tk_result *result = a->result;
     int32_t most = a->r->max_tokens > 0 ? a->r->max_tokens : INT32_MAX;
     for (bool done = false; !done;) {
@@ -136,7 +145,7 @@ static tk_status decode_loop(answer *a, const float *logits, double start) {
             break;
         }
         size_t position = a->s->held.n;
-        TK_TRY(tk_sampler_pick(a->sampler, logits, position, &id));
+        TK_TRY(next_token(a, position, &id));
         if (!result->answer_tokens) result->first_seconds = tk_now() - start;
         result->finish = TK_FINISH_END;
         if (tk_tokenizer_is_eog(a->tokenizer, id)) break;
@@ -146,7 +155,7 @@ static tk_status decode_loop(answer *a, const float *logits, double start) {
         if (done) break;
         result->finish = result->answer_tokens == most ? TK_FINISH_LENGTH : TK_FINISH_CONTEXT;
         if (result->answer_tokens == most || position + 1 == (size_t)a->s->model->ctx) break;
-        TK_TRY(feed(a->s, &id, 1, NULL, &logits));
+        TK_TRY(feed(a->s, &id, 1, NULL, a->draws ? NULL : &a->logits));
     }
     result->answer_seconds = tk_now() - start - result->first_seconds;
     return finish(a);
@@ -176,11 +185,14 @@ static tk_status run(answer *a, double start) {
     while (same < a->s->held.n && same + 1 < a->prompt.n && a->s->held.id[same] == a->prompt.id[same]) same++;
     truncate_to(a->s, same);
     a->result->cached_tokens = (int32_t)same;
-    const float *logits;
-    tk_status status = feed(a->s, a->prompt.id + same, a->prompt.n - same, r->cancel, &logits);
+    const tk_sampling *p = &r->sampling;
+    a->draws = tk_engine_draws(m->engine) && !p->bias_count && p->repeat_penalty == 1 && p->presence_penalty == 0 &&
+               p->frequency_penalty == 0;
+    if (a->draws) tk_seq_draw(m->engine, a->s->seq, p);
+    tk_status status = feed(a->s, a->prompt.id + same, a->prompt.n - same, r->cancel, a->draws ? NULL : &a->logits);
     a->result->prompt_seconds = tk_now() - start;
     TK_TRY(status);
-    if (logits) return decode_loop(a, logits, start);
+    if (a->s->held.n == a->prompt.n) return decode_loop(a, start);
     a->result->finish = TK_FINISH_CANCELLED;
     return TK_OK;
 }

@@ -68,7 +68,7 @@ typedef struct tk_engine_options { /* all zero is a good default */
     int threads;                   /* 0: one per CPU */
     int64_t ctx;    /* positions of each sequence; 0: the model's, lowered to what fits free memory */
     int seqs;       /* sequences at a time; 0: 1 */
-    int chunk;      /* tokens of one step; 0: 512, or fewer when ctx is */
+    int chunk;      /* tokens of one step; 0: 512, on a device 2048, or fewer when ctx is */
     int picks;      /* rows of logits of one step; 0: seqs */
     int page_size;  /* keys of a page, a multiple of 16; 0: 64 */
     bool kv_set;    /* kv below counts; else F32 for float32 weights and F16 otherwise */
@@ -114,6 +114,16 @@ typedef struct tk_step_item {
  * without a change when a token is not in the vocabulary or a sequence would pass the context (both numbers
  * are said). */
 tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, const float **logits);
+/* Whether steps draw tokens too, by the sampler's rules, where the logits lie: devices do. */
+bool tk_engine_draws(const tk_engine *e);
+/* How tokens behind this sequence's are drawn from now on: bias and penalties do not count. At first: the likeliest. */
+void tk_seq_draw(tk_engine *e, int seq, const tk_sampling *how);
+/* The tokens drawn behind the last step's wanted rows, -1 where none could be; an engine that does not draw: NULL. The
+ * rows themselves need not have been asked for. */
+const int32_t *tk_engine_drawn(tk_engine *e);
+/* The last step's wanted rows; and whether all went well so far, which on a device is known after these came back. */
+const float *tk_engine_logits(tk_engine *e);
+tk_status tk_engine_check(const tk_engine *e);
 /* As many steps as n tokens need; logits of the last token. */
 tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits);
 

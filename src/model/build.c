@@ -4,9 +4,10 @@
  * a program: t tokens  o picked rows  e embedding  w embedding's own width where it differs  g KV heads  r
  * query heads per KV head d head  f MLP  v vocabulary  c learned positions  z, y rotated pairs (of local
  * layers)  P pages  s slots of a page x experts  a experts that a token uses  m MLP of an expert  h MLP of
- * the shared expert  u one */
+ * the shared expert  u one  b words of a draw */
 #include "core/core.h"
 #include "model/model.h"
+#include "ops/draw.h"
 
 typedef struct layer { /* what a layer needs besides its weights */
     tk_program *p;
@@ -191,6 +192,7 @@ static tk_status letters(tk_program *p, const tk_build *b) {
         { 'm', c->n_ff_expert, c->n_ff_expert },
         { 'h', c->n_ff_shared, c->n_ff_shared },
         { 'u', c->shared_gate, c->shared_gate },
+        { 'b', sizeof(tk_draw) / 4, sizeof(tk_draw) / 4 },
     };
     for (size_t i = 0; i < TK_COUNT(all); i++)
         if (all[i].size) tk_letter(p, all[i].letter, all[i].size, all[i].N);
@@ -288,9 +290,13 @@ tk_status tk_build_program(tk_program *p, const tk_build *b) {
     if (c->last_norm) h = norm(&l, h, "norm_out", "norm_out.b");
     if (c->n_word) h = linear(&l, h, "proj_out", "w|e", NULL);
     tk_id w = c->tied ? embed : matrix(&l, "head", rows);
-    if (b->serve)
-        tk_output(p, "logits", serve_head(&l, h, w));
-    else
+    if (!b->serve) {
         train_head(&l, h, w);
+        return tk_prog_check(p);
+    }
+    tk_id logits = serve_head(&l, h, w);
+    tk_output(p, "logits", logits);
+    if (b->draw)
+        tk_output(p, "drawn", TK_EMIT(p, draw, TK_NOATTR, logits, tk_declare(p, TK_INPUT, "draws", "ob", TK_I32)));
     return tk_prog_check(p);
 }

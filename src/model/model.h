@@ -227,6 +227,7 @@ struct tk_program;
 typedef struct tk_build {
     const tk_config *config;
     bool serve;   /* paged KV cache and picked rows' logits; else the training form: loss over all tokens */
+    bool draw;    /* serve: also the output "drawn" [o] of op draw, by the input "draws" [o, 8] */
     bool logits;  /* training form: also the output "logits" [t, v] */
     bool findmax; /* training form: the integer-MAC accelerator's Linear */
     float dropout;
@@ -241,7 +242,7 @@ typedef struct tk_build {
     void *arg;
 } tk_build;
 /* Emits the forward program. Inputs: tokens positions [t] (i32); serve: slots [t], picks [o] -> output logits
- * [o, v]; train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constants rope_freqs [z] and
+ * [o, v] (draw: draws [o, 8] (i32) -> drawn [o]); train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constants rope_freqs [z] and
  * rope_freqs_local [y], filled by tk_build_const; where `ordered` says so, of a role its columns' order (i32). */
 tk_status tk_build_program(struct tk_program *p, const tk_build *b);
 /* The values of the constant `name` in float32 -> dst[its size]. */
