@@ -9,7 +9,7 @@ build=${1:-build}
 out=$build/bundle
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib" "$out/tools" "$out/tests"
-for program in "$build"/bin/{tokamak,bench_*,test_device,test_kernels,test_models,test_generate,test_sampling}; do
+for program in "$build"/bin/{tokamak,bench_*,test_device,test_kernels,test_gemm,test_models,test_generate,test_sampling}; do
   strip -o "$out/bin/$(basename "$program")" "$program"
 done
 ldd "$out"/bin/* | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |

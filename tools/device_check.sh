@@ -31,7 +31,10 @@ command -v compute-sanitizer >/dev/null || PATH=$PATH:/usr/local/cuda/bin
 for part in "${@:-ops models memcheck speed}"; do
   for what in $part; do
     case $what in
-    ops) step "kernel rows" quiet "$bin/test_kernels" cuda ;;
+    ops)
+      step "kernel rows" quiet "$bin/test_kernels" cuda
+      step "products" quiet "$bin/test_gemm"
+      ;;
     models)
       step "whole models" quiet "$bin/test_models" cuda
       step "layers of real shapes" quiet "$bin/test_device" cuda

@@ -8,15 +8,15 @@
 
 namespace tk {
 
-/* Without overflow: the exponential is of -|a|. */
+/* Where the exponential overflows, the reciprocal is the right zero. */
 __device__ inline float sigmoid(float a) {
     float e, r;
-    asm("ex2.approx.f32 %0, %1;" : "=f"(e) : "f"(-1.4426950408889634f * fabsf(a)));
+    asm("ex2.approx.f32 %0, %1;" : "=f"(e) : "f"(-1.4426950408889634f * a));
     asm("rcp.approx.f32 %0, %1;" : "=f"(r) : "f"(1 + e));
-    return a >= 0 ? r : e * r;
+    return r;
 }
 
-enum act_kind { ACT_SIGMOID, ACT_ERF, ACT_RELU };
+enum act_kind { ACT_SILU, ACT_SIGMOID, ACT_ERF, ACT_RELU }; /* SILU: SIGMOID with p = 1, q = 0 */
 
 /* An activation prepared: kernels branch over `kind` once, outside of their loops. */
 struct activation {
@@ -24,19 +24,23 @@ struct activation {
     float p, q;
     bool square;
     template <int KIND> __device__ float of(float a) const {
+        if (KIND == ACT_SILU) return a * sigmoid(a);
         if (KIND == ACT_SIGMOID) return a * sigmoid(a * (p + q * fminf(a * a, 1e30f)));
         if (KIND == ACT_ERF) return a / 2 * (1 + erff(a * 0.70710678118654752440f));
         return a < 0 ? 0 : square ? a * a : a; /* NaN stays */
     }
     __device__ float operator()(float a) const {
-        return kind == ACT_SIGMOID ? of<ACT_SIGMOID>(a) : kind == ACT_ERF ? of<ACT_ERF>(a) : of<ACT_RELU>(a);
+        return kind == ACT_SILU      ? of<ACT_SILU>(a)
+               : kind == ACT_SIGMOID ? of<ACT_SIGMOID>(a)
+               : kind == ACT_ERF     ? of<ACT_ERF>(a)
+                                     : of<ACT_RELU>(a);
     }
 };
 
 __host__ __device__ inline activation activation_of(int act) {
     const float twice = 1.5957691216057308f; /* 2 sqrt(2 / pi): (1 + tanh z) / 2 is sigmoid(2 z) */
     switch (act) {
-    case TK_ACT_SILU: return { ACT_SIGMOID, 1, 0, false };
+    case TK_ACT_SILU: return { ACT_SILU, 1, 0, false };
     case TK_ACT_GELU_TANH: return { ACT_SIGMOID, twice, twice * 0.044715f, false };
     case TK_ACT_GELU_QUICK: return { ACT_SIGMOID, 1.702f, 0, false };
     case TK_ACT_GELU_ERF: return { ACT_ERF, 0, 0, false };
@@ -49,17 +53,22 @@ __host__ __device__ inline activation activation_of(int act) {
 struct gating {
     activation act;
     float limit, offset;
-    template <int KIND> __device__ float of(float gate, float up) const {
-        if (limit > 0) {
+    template <int KIND, bool LIMITED> __device__ float of(float gate, float up) const {
+        if (LIMITED) {
             gate = gate > limit ? limit : gate; /* NaN stays */
-            up = (up > limit ? limit : up < -limit ? -limit : up) + offset;
+            up = up > limit ? limit : up;
+            up = (up < -limit ? -limit : up) + offset;
         }
         return act.of<KIND>(gate) * up;
     }
+    template <int KIND> __device__ float of(float gate, float up) const {
+        return limit > 0 ? of<KIND, true>(gate, up) : of<KIND, false>(gate, up);
+    }
     __device__ float operator()(float gate, float up) const {
-        return act.kind == ACT_SIGMOID ? of<ACT_SIGMOID>(gate, up)
-               : act.kind == ACT_ERF   ? of<ACT_ERF>(gate, up)
-                                       : of<ACT_RELU>(gate, up);
+        return act.kind == ACT_SILU      ? of<ACT_SILU>(gate, up)
+               : act.kind == ACT_SIGMOID ? of<ACT_SIGMOID>(gate, up)
+               : act.kind == ACT_ERF     ? of<ACT_ERF>(gate, up)
+                                         : of<ACT_RELU>(gate, up);
     }
 };
 inline gating gating_of(const tk_attr *attr) { return { activation_of(attr->i[0]), attr->f[0], attr->f[1] }; }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linear on Hopper, plain form: a warp owns 16 rows and 8 tokens and reads both straight from memory. For shapes that
- * no faster kernel takes, and the oracle of their order of sums. */
+/* linear on Hopper, plain form: a warp owns 16 rows and 8 tokens and reads both straight from memory. For
+ * shapes that no faster kernel takes, and the oracle of their order of sums. */
+#include "cuda/gemm_sm90.h"
 #include "cuda/panels.cuh"
 
 namespace tk {
@@ -39,7 +40,13 @@ __global__ void __launch_bounds__(128)
 extern "C" void linear_sm90(const tk_args *a) {
     const int64_t t = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k');
     if (t < 1) return;
+    if (t > 64) {
+        tk::gemm_problem p = {};
+        p.x = a->p[0], p.tokens = t, p.width = k, p.parts = 1, p.w[0] = a->p[1], p.y[0] = a->p[2],
+        p.rows[0] = n, p.stream = tk::stream_of(a);
+        if (tk::gemm_sm90(&p, tk::GEMM_F32)) return;
+    }
     const dim3 grid((unsigned)tk_ceil_div(n, 4 * TK_H_ROWS), (unsigned)tk_ceil_div(t, 8));
     tk::linear_chain<<<grid, 128, 0, tk::stream_of(a)>>>((float *)a->p[2], (const uint16_t *)a->p[0],
-                                                        (const uint8_t *)a->p[1], t, n, k);
+                                                         (const uint8_t *)a->p[1], t, n, k);
 }
