@@ -36,7 +36,8 @@ def etag(repo, name, data):
 
 
 FOLDER = ["README.md", "config.json", "generation_config.json", "model.safetensors", "model.fp16.safetensors",
-          "onnx/model.onnx", "onnx/x.safetensors", "tokenizer.json", "tokenizer_config.json"]
+          "onnx/model.onnx", "onnx/x.safetensors", "tokenizer.json", "tokenizer_config.json",
+          "additional_chat_templates/tool_use.jinja", "additional_chat_templates/old/x.jinja", "additional_chat_templates/notes.md"]
 SHARDED = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
            "model.safetensors.index.json", "consolidated.safetensors", "tokenizer.json"]
 LISTS = {

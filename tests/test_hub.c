@@ -134,10 +134,14 @@ static void test_layout(void **state) {
     assert_int_equal(tk_file_read(&ref, in_home("models--org--plain/refs/main"), 100), TK_OK);
     assert_string_equal(ref.data, COMMIT); /* no newline, as huggingface_hub writes it */
     tk_buf_free(&ref);
-    static const char *const wanted[] = { "config.json", "generation_config.json", "model.safetensors",
-                                          "tokenizer.json", "tokenizer_config.json" };
-    static const char *const unwanted[] = { "README.md", "model.fp16.safetensors", "onnx/model.onnx",
-                                            "onnx" };
+    static const char *const wanted[] = {
+        "config.json",    "generation_config.json", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json",  "additional_chat_templates/tool_use.jinja"
+    };
+    static const char *const unwanted[] = {
+        "README.md", "model.fp16.safetensors",        "onnx/model.onnx",
+        "onnx",      "additional_chat_templates/old", "additional_chat_templates/notes.md"
+    };
     for (size_t i = 0; i < TK_COUNT(wanted); i++)
         assert_true(tk_file_exists(in_home("models--org--plain/snapshots/" COMMIT "/%s", wanted[i])));
     for (size_t i = 0; i < TK_COUNT(unwanted); i++)

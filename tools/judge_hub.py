@@ -16,7 +16,8 @@ home = pathlib.Path(tempfile.mkdtemp())
 os.environ.update(HF_ENDPOINT=f"http://127.0.0.1:{port}", HF_HOME=str(home), HF_HUB_DISABLE_XET="1", no_proxy="127.0.0.1")
 from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache  # noqa: E402 (reads the environment)
 
-FILES = ["model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "config.json"]
+FILES = ["model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "config.json",
+         "additional_chat_templates/tool_use.jinja"]
 
 
 def tree():

@@ -117,7 +117,10 @@ static bool is_companion(const char *name) {
                                          "vocab.json",
                                          "merges.txt",
                                          "config.json" };
+    static const char templates[] = "additional_chat_templates/";
+    const size_t n = sizeof templates - 1;
     if (!strncmp(name, "tokenizer", 9) && !strchr(name, '/')) return true;
+    if (!strncmp(name, templates, n)) return tk__hub_ends(name, ".jinja") && !strchr(name + n, '/');
     for (size_t i = 0; i < TK_COUNT(exact); i++)
         if (!strcmp(name, exact[i])) return true;
     return false;
