@@ -42,7 +42,7 @@ lint:                    ## clang-format, clang-tidy, cppcheck, the tree's own r
 	@tools/deps.sh dev && tools/lint.sh $(BUILD)
 
 format:                  ## clang-format all C files in place
-	@git ls-files '*.c' '*.h' | grep -v unicode_data.h | xargs clang-format -i
+	@git ls-files '*.c' '*.h' | grep -v "unicode_\(data\|hf\|sets\).h" | xargs clang-format -i
 
 docs: all                ## write README's tables of what is supported anew
 	@python3 tools/update_readme.py $(TOKAMAK)

@@ -501,6 +501,104 @@ static void bad_config(void **state) {
     tk_modelfile_free(f);
 }
 
+/* What a family's key can say that its builder does not know */
+static void granite_without_rotation(void **state) {
+    (void)state;
+    tk_buf b = load("tests/data/families_gguf/granite/model.gguf"), with = { 0 };
+    for (int on = 0; on < 2; on++) {
+        static const char key[] = "granite.rope.scaling.finetuned";
+        uint64_t keys, n = sizeof key - 1;
+        uint32_t type = 7;
+        char value = (char)on;
+        memcpy(&keys, b.data + 16, 8), keys += 2;
+        with.len = 0;
+        tk_buf_put(&with, b.data, 16), tk_buf_put(&with, &keys, 8);
+        tk_buf_put(&with, &n, 8), tk_buf_put(&with, key, n), tk_buf_put(&with, &type, 4),
+            tk_buf_put(&with, &value, 1);
+        n = 1, type = 8; /* and an empty text, so that both keys are 64 bytes and all data stays aligned */
+        tk_buf_put(&with, &n, 8), tk_buf_put(&with, "x", 1), tk_buf_put(&with, &type, 4),
+            n = 0, tk_buf_put(&with, &n, 8);
+        tk_buf_put(&with, b.data + 24, b.len - 24);
+        put("granite", with.data, with.len);
+        tk_modelfile *f;
+        if (!on)
+            refused("no rotation", scratch("granite"), E_UNSUP,
+                    "rope.scaling.finetuned is set\na model without rotation");
+        else if (tk_modelfile_open(&f, scratch("granite"), NULL) == TK_OK)
+            tk_modelfile_free(f);
+        else
+            fail_msg("%s", tk_error());
+    }
+    tk_buf_free(&with), tk_buf_free(&b);
+}
+
+/* Zeros, but for g_idx, which lets the columns of two groups alternate where `mixed` */
+typedef struct folder {
+    tk_buf header, data;
+    bool mixed;
+} folder;
+static void add_tensor(folder *f, const char *name, const char *dtype, int rows, int cols, size_t each) {
+    const size_t from = f->data.len, bytes = (size_t)rows * (size_t)(cols ? cols : 1) * each;
+    for (size_t i = 0; i < bytes; i++) tk_buf_put(&f->data, "", 1);
+    if (strstr(name, "g_idx"))
+        for (int i = 0; i < rows; i++)
+            f->data.data[from + 4 * (size_t)i] = (char)(f->mixed ? i % 2 : i / (rows / 2));
+    tk_buf_printf(&f->header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%d", from ? "," : "{", name, dtype,
+                  rows);
+    if (cols) tk_buf_printf(&f->header, ",%d", cols);
+    tk_buf_printf(&f->header, "],\"data_offsets\":[%zu,%zu]}", from, f->data.len);
+}
+
+/* Each expert of a GPTQ model with act-order has its own order of columns; their activations have one. */
+static void experts_in_their_own_order(void **state) {
+    (void)state;
+    static const char config[] =
+        "{\"model_type\":\"mixtral\",\"hidden_size\":32,\"intermediate_size\":32,\"num_attention_heads\":1,"
+        "\"num_key_value_heads\":1,\"num_hidden_layers\":1,\"num_local_experts\":2,\"num_experts_per_tok\":1,"
+        "\"vocab_size\":4,\"max_position_embeddings\":8,\"rms_norm_eps\":1e-5,\"rope_theta\":1e4,\"hidden_"
+        "act\":\"silu\","
+        "\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":16,\"desc_act\":true}}";
+    static const char *const plain[] = { "input_layernorm",  "post_attention_layernorm", "self_attn.q_proj",
+                                         "self_attn.k_proj", "self_attn.v_proj",         "self_attn.o_proj" };
+    mkdir(scratch("moe"), 0755);
+    put("moe/config.json", config, sizeof config - 1);
+    for (int mixed = 0; mixed < 2; mixed++) {
+        folder f = { .mixed = mixed };
+        char name[120];
+        add_tensor(&f, "model.embed_tokens.weight", "F32", 4, 32, 4),
+            add_tensor(&f, "lm_head.weight", "F32", 4, 32, 4);
+        add_tensor(&f, "model.norm.weight", "F32", 32, 0, 4);
+        add_tensor(&f, "model.layers.0.block_sparse_moe.gate.weight", "F32", 2, 32, 4);
+        for (size_t i = 0; i < TK_COUNT(plain); i++) {
+            snprintf(name, sizeof name, "model.layers.0.%s.weight", plain[i]);
+            add_tensor(&f, name, "F32", 32, i < 2 ? 0 : 32, 4);
+        }
+        for (int w = 0; w < 6; w++) {
+            int n = snprintf(name, sizeof name, "model.layers.0.block_sparse_moe.experts.%d.w%d.", w / 3,
+                             w % 3 + 1);
+            strcpy(name + n, "qweight"), add_tensor(&f, name, "I32", 4, 32, 4);
+            strcpy(name + n, "qzeros"), add_tensor(&f, name, "I32", 2, 4, 4);
+            strcpy(name + n, "scales"), add_tensor(&f, name, "F16", 2, 32, 2);
+            strcpy(name + n, "g_idx"), add_tensor(&f, name, "I32", 32, 0, 4);
+        }
+        tk_buf_puts(&f.header, "}");
+        tk_buf all = { 0 };
+        uint64_t n = f.header.len;
+        tk_buf_put(&all, &n, 8), tk_buf_put(&all, f.header.data, f.header.len),
+            tk_buf_put(&all, f.data.data, f.data.len);
+        put("moe/model.safetensors", all.data, all.len);
+        tk_modelfile *m;
+        if (mixed)
+            refused("act-order", scratch("moe"), E_UNSUP,
+                    "experts.0.w1.weight has columns in another order (act-order)");
+        else if (tk_modelfile_open(&m, scratch("moe"), NULL) == TK_OK)
+            tk_modelfile_free(m);
+        else
+            fail_msg("%s", tk_error());
+        tk_buf_free(&all), tk_buf_free(&f.header), tk_buf_free(&f.data);
+    }
+}
+
 static void not_models(void **state) {
     (void)state;
     refused("no such file", scratch("nowhere"), TK_E_NOTFOUND, "No such file");
@@ -525,9 +623,17 @@ static void not_models(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_gguf),     cmocka_unit_test(bad_alignment), cmocka_unit_test(truncated_files),
-        cmocka_unit_test(flipped_bits), cmocka_unit_test(bad_llama2c),   cmocka_unit_test(bad_safetensors),
-        cmocka_unit_test(bad_index),    cmocka_unit_test(bad_config),    cmocka_unit_test(not_models),
+        cmocka_unit_test(bad_gguf),
+        cmocka_unit_test(bad_alignment),
+        cmocka_unit_test(truncated_files),
+        cmocka_unit_test(flipped_bits),
+        cmocka_unit_test(bad_llama2c),
+        cmocka_unit_test(bad_safetensors),
+        cmocka_unit_test(bad_index),
+        cmocka_unit_test(bad_config),
+        cmocka_unit_test(not_models),
+        cmocka_unit_test(granite_without_rotation),
+        cmocka_unit_test(experts_in_their_own_order),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

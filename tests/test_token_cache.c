@@ -1,23 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Large tokenizer.json files: their tables are read apart from the document, as strictly as the rest, and
  * kept compiled in a cache that no damage to its files can turn into anything but a slower start. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka wants these four first */
-#include <cmocka.h>
 #include <dirent.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "text/tokenizer.h"
-
-static void ok(tk_status s) {
-    if (s != TK_OK) print_error("%s\n", tk_error());
-    assert_int_equal(s, TK_OK);
-}
+#include "tokens.h"
 
 /* ---- the reader -----------------------------------------------------------------------------------------
  */

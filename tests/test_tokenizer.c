@@ -2,24 +2,14 @@
 /* Tokenizers against what Hugging Face's library made of the same files (tests/data/tokenizers, by
  * tools/make_tokenizer_vectors.py), against slow models written here, and against hostile input. */
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
-#include <cmocka.h>
 
-#include "text/tokenizer.h"
+#include "tokens.h"
 
 #define DATA "tests/data/tokenizers/"
 static const char *const names[] = { "gpt2", "llama3", "smollm", "qwen2", "llama2",
                                      "odd1", "odd2",   "odd3",   "odd4" };
-
-static void ok(tk_status s) {
-    if (s != TK_OK) print_error("%s\n", tk_error());
-    assert_int_equal(s, TK_OK);
-}
 
 static tk_tokenizer *open_named(const char *name) {
     char path[128];
@@ -63,17 +53,6 @@ static void same_text(const tk_buf *b, const json_t *want, const char *name, siz
     print_error("%s case %zu wants \"%s\", got \"%s\"\n", name, which, json_string_value(want),
                 b->data ? b->data : "");
     fail();
-}
-
-static void stream(const tk_tokenizer *t, const int32_t *ids, size_t n, unsigned flags, tk_buf *out) {
-    tk_detok *d;
-    ok(tk_detok_new(&d, t, flags));
-    for (size_t i = 0; i < n; i++) {
-        ok(tk_detok_push(d, ids[i], out));
-        assert_true(tk__utf8_valid(out->data ? out->data : "", out->len));
-    }
-    ok(tk_detok_flush(d, out));
-    tk_detok_free(d);
 }
 
 /* Every stored case: ids in the four modes, the texts of a list of ids, whole and streamed. */

@@ -1,31 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Merging by score (llama2.c's tok*.bin, GGUF's "llama" vocabularies) against the plain quadratic loop, and
  * the tokenizer of a real llama2.c model. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
-#include <cmocka.h>
 
-#include "text/tokenizer.h"
-
-static void ok(tk_status s) {
-    if (s != TK_OK) print_error("%s\n", tk_error());
-    assert_int_equal(s, TK_OK);
-}
-
-static void stream(const tk_tokenizer *t, const int32_t *ids, size_t n, unsigned flags, tk_buf *out) {
-    tk_detok *d;
-    ok(tk_detok_new(&d, t, flags));
-    for (size_t i = 0; i < n; i++) {
-        ok(tk_detok_push(d, ids[i], out));
-        assert_true(tk__utf8_valid(out->data ? out->data : "", out->len));
-    }
-    ok(tk_detok_flush(d, out));
-    tk_detok_free(d);
-}
+#include "tokens.h"
 
 enum { SPM_SIZE = 3 + 256 + 60 };
 typedef struct spm {

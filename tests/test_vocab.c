@@ -1,21 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* GGUF vocabularies of every kind and every pre-tokenizer name against llama.cpp's ids
  * (tests/data/vocab, by tools/make_vocab_vectors.py). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka wants these four first */
-#include <cmocka.h>
 #include <jansson.h>
 #include <stdlib.h>
 
-#include "text/tokenizer.h"
-
-static void ok(tk_status s) {
-    if (s != TK_OK) print_error("%s\n", tk_error());
-    assert_int_equal(s, TK_OK);
-}
+#include "tokens.h"
 
 static json_t *read_json(const char *name) {
     char path[128];

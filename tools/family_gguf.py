@@ -40,6 +40,7 @@ GGUF = {
     "phi4-mini": {},
     "smollm3": {},
     "granite": {},
+    "granite-tied": {},
     "olmo2": {},
     "starcoder2": {"sliding_window": None},
     "gpt_neox": {},

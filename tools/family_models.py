@@ -68,9 +68,10 @@ MODELS = {  # name: (config class, options)
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 16}
 GEMMA3 = MODELS["gemma3"][1]
-ALL = {**MODELS,  # and what only GGUF files add: as folders llama and gpt2 have a zoo of their own (make_hf_models.py)
+ALL = {**MODELS,  # fresh ones alone, and what only GGUF files add: as folders llama and gpt2 have a zoo of their own (make_hf_models.py)
        "gemma2-old": (T.Gemma2Config, {**GEMMA, "sliding_window": 6}),
        "gemma3-global": (T.Gemma3TextConfig, {**GEMMA3, "num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}),
+       "granite-tied": (T.GraniteConfig, {**MODELS["granite"][1], "tie_word_embeddings": True}),
        "qwen2_moe-old": (T.Qwen2MoeConfig, {**SHAPE, **MOE, "intermediate_size": 32, "shared_expert_intermediate_size": 32}),
        "llama": (T.LlamaConfig, {**SHAPE, "rope_parameters": LLAMA3}),
        "gpt2": (T.GPT2Config, dict(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, n_ctx=64, bos_token_id=1, eos_token_id=2))}

@@ -44,8 +44,8 @@ class Tokamak:
     def __init__(self, build):
         self.command = str(pathlib.Path(build).resolve() / "bin" / "tokamak")
 
-    def text(self, *words):
-        run = subprocess.run([self.command, *map(str, words)], capture_output=True, text=True)
+    def text(self, *words, **environment):
+        run = subprocess.run([self.command, *map(str, words)], capture_output=True, text=True, env=os.environ | environment)
         if run.returncode:
             raise RuntimeError(f"tokamak {' '.join(map(str, words))[:200]}: exit {run.returncode}\n{run.stderr}")
         return run.stdout
@@ -60,11 +60,11 @@ class Tokamak:
         self.text("pull", "smollm2")
         return next(e["path"] for e in self.json("ls", "--json") if e["name"] == "smollm2")
 
-    def logits(self, model, ids, *options):
+    def logits(self, model, ids, *options, **environment):
         with tempfile.TemporaryDirectory() as folder:
             out = os.path.join(folder, "l.npy")
             self.text("logits", model, "--tokens", ",".join(map(str, ids)), "-o", out, "--threads", THREADS,
-                      "--ctx", max(len(ids), 64), *options)
+                      "--ctx", max(len(ids), 64), *options, **environment)
             return np.load(out)
 
 

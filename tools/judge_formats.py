@@ -3,8 +3,9 @@
 gguf-py dequantizes them (K-quants need rows of 256, which SmolLM2's 576 are not).
 
 Formats of whole numbers are multiplied with activations rounded to 8 bits, so the limit is what llama.cpp reaches on the
-same file; half-width floats are multiplied as float32, so their limit is that of float32.
-Run: PYTHON tools/judge_formats.py [--build build]"""
+same file; half-width floats are multiplied as float32, so their limit is that of float32. bfloat16 is multiplied so on lower tiers;
+where the CPU has products of bfloat16 pairs, activations are rounded to it, by llama.cpp too, and its error is the limit.
+Run: PYTHON tools/judge_formats.py [--build build] [NAME...]"""
 import argparse
 import os
 import tempfile
@@ -80,11 +81,14 @@ def write_model(path, shape, usual, finer):
 def judge(report, ours, name, path):
     ids = np.random.default_rng(6).integers(0, WIDE.vocab, WIDE.ctx).tolist()
     want = Truth(path).logits(ids)
-    us = ours.logits(path, ids, "--kv-type", "f32")
     if name in FLOATS:
+        tier = {"F16": {}, "BF16": {"TOKAMAK_CPU": "avx2"}}[name]
+        us = ours.logits(path, ids, "--kv-type", "f32", **tier)
         off = float((np.abs(us - want).max(-1) / np.abs(want).max(-1)).max())
         report.figure(f"{name}: largest difference over the row's largest logit", off, "at most 1e-4", off <= 1e-4)
-        return
+        if not tier:
+            return
+    us = ours.logits(path, ids, "--kv-type", "f32")
     mine, theirs = Errors(), Errors()
     mine.add(want, us), theirs.add(want, Peer(path, WIDE.ctx).logits(ids))
     for what, value, limit in (("relative error", mine.relative(), theirs.relative()), ("mean KL", mine.mean_kl(), theirs.mean_kl())):
@@ -94,10 +98,12 @@ def judge(report, ours, name, path):
 def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--build", default="build")
+    args.add_argument("names", nargs="*", metavar="NAME", help=" ".join(MIXES))
     args = args.parse_args()
     ours, report = Tokamak(args.build), Report("formats")
     with tempfile.TemporaryDirectory() as folder:
-        for name, types in MIXES.items():
+        for name in args.names or MIXES:
+            types = MIXES[name]
             path = os.path.join(folder, name + ".gguf")
             write_model(path, WIDE, *types)
             judge(report, ours, name, path)

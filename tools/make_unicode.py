@@ -12,11 +12,11 @@ for every code point (compared one by one), while Debian's Oniguruma knows 14.0.
 import sys
 
 import unicodedata2 as ud
+from c_tables import opening, rows
 
 assert ud.unidata_version == "16.0.0", ud.unidata_version
 CATS = "Cn Cc Cf Co Cs Ll Lm Lo Lt Lu Mc Me Mn Nd Nl No Pc Pd Pe Pf Pi Po Ps Sc Sk Sm So Zl Zp Zs".split()
 BLOCK = 128
-# numbers that Unicode 17.0 added: Tolong Siki digits, Chinese small numerals
 # code points that Unicode 16.0 assigned: llama.cpp's tables are 15.1 (compared one by one with libllama.so of 0.3.36)
 ADDED_16 = [
     (0x897, 0x897), (0x1B4E, 0x1B4F), (0x1B7F, 0x1B7F), (0x1C89, 0x1C8A), (0x2427, 0x2429), (0x31E4, 0x31E5), (0xA7CB, 0xA7CD),
@@ -27,6 +27,7 @@ ADDED_16 = [
     (0x16D40, 0x16D79), (0x18CFF, 0x18CFF), (0x1CC00, 0x1CCF9), (0x1CD00, 0x1CEB3), (0x1E5D0, 0x1E5FA), (0x1E5FF, 0x1E5FF),
     (0x1F8B2, 0x1F8BB), (0x1F8C0, 0x1F8C1), (0x1FA89, 0x1FA89), (0x1FA8F, 0x1FA8F), (0x1FABE, 0x1FABE), (0x1FAC6, 0x1FAC6),
     (0x1FADC, 0x1FADC), (0x1FADF, 0x1FADF), (0x1FAE9, 0x1FAE9), (0x1FBCB, 0x1FBEF)]
+# numbers that Unicode 17.0 added: Tolong Siki digits, Chinese small numerals
 NUMBERS_17 = [(0x11DE0, 0x11DE9), (0x16FF4, 0x16FF6)]
 
 cats = [CATS.index(ud.category(chr(c))) for c in range(0x110000)]
@@ -36,19 +37,8 @@ for at in range(0, 0x110000, BLOCK):
 assert len(blocks) < 65536
 
 
-def rows(values):
-    line = "   "
-    for v in values:
-        if len(line) + len(str(v)) + 2 > 110:
-            yield line
-            line = "   "
-        line += f" {v},"
-    yield line
-
-
 out = sys.stdout
-out.write("/* SPDX-License-Identifier: Apache-2.0 */\n")
-out.write("/* Made by tools/make_unicode.py, which says where from and why. Do not edit. */\n")
+out.write(opening("make_unicode.py"))
 out.write('#define TK_UNICODE_VERSION "16.0.0"\n')
 out.write("enum {\n" + "\n".join(rows([f"GC_{c}" for c in CATS] + ["GC_COUNT"])).replace("GC_COUNT,", "GC_COUNT") + "\n};\n")
 out.write("static const char gc_names[GC_COUNT][3] = {\n" + "\n".join(rows([f'"{c}"' for c in CATS])) + "\n};\n")

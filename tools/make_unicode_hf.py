@@ -17,6 +17,7 @@ import struct
 import sys
 
 import regex
+from c_tables import opening, rows
 from tokenizers import normalizers as N
 from tokenizers import pre_tokenizers as P
 
@@ -93,16 +94,6 @@ def check_graphemes(gcb, incb, pict):
     print(f"{n} strings have equal clusters", file=sys.stderr)
 
 
-def rows(values):
-    line = "   "
-    for v in values:
-        if len(line) + len(str(v)) + 2 > 110:
-            yield line
-            line = "   "
-        line += f" {v},"
-    yield line
-
-
 def main():
     bert = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
     cut = P.Punctuation("isolated")
@@ -134,8 +125,7 @@ def main():
     pairs = [(c, s) for c, s in pairs if s != chr(c)]
     assert [c for c, s in pairs if len(s) > 1] == [0x130] and dict(pairs)[0x130] == "i\u0307"
     out = sys.stdout
-    out.write("/* SPDX-License-Identifier: Apache-2.0 */\n")
-    out.write("/* Made by tools/make_unicode_hf.py, which says where from and why. Do not edit. */\n")
+    out.write(opening("make_unicode_hf.py"))
     out.write("enum {\n" + "\n".join(rows([f"GCB_{n.upper()}" for n in GCB])) + "\n};\n")
     out.write("enum {\n" + "\n".join(rows([f"INCB_{n.upper()}" for n in INCB])) + "\n};\n")
     out.write("/* bits 0-3: flags, 4-7: GCB, 8-9: InCB, 10: pictographic, 11 and up: script */\n")

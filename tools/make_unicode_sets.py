@@ -11,6 +11,7 @@ import re
 import sys
 
 import tokenizers
+from c_tables import opening, rows
 from tokenizers import Regex, pre_tokenizers
 
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libonig.so.5"
@@ -91,21 +92,14 @@ def main():
                 at = b + 1
         sets[name] = offsets[key]
     out = sys.stdout
-    out.write("/* SPDX-License-Identifier: Apache-2.0 */\n")
-    out.write("/* Made by tools/make_unicode_sets.py, which says where from and why. Do not edit. */\n")
+    out.write(opening("make_unicode_sets.py"))
     out.write("/* A set: how many ranges, then for each the gap before it and its length less one; 7 bits a byte, low first. */\n")
     out.write("static const struct {\n    const char *name;\n    uint32_t at;\n} set_names[] = {\n")
     for name in sorted(sets):
         out.write('    { "%s", %d },\n' % (name.replace("\\", "\\\\"), sets[name]))
     out.write("};\n")
     out.write(f"static const uint8_t set_data[{len(blob)}] = {{\n")
-    line = "   "
-    for v in blob:
-        if len(line) + len(str(v)) + 2 > 118:
-            out.write(line + "\n")
-            line = "   "
-        line += f" {v},"
-    out.write(line + "\n};\n")
+    out.write("\n".join(rows(blob, 118)) + "\n};\n")
 
 
 main()
