@@ -77,7 +77,7 @@ static tk_status wait(tk_device *d) {
     return TK_OK;
 }
 static tk_device host = { .name = "host", .room = room, .take = take, .give = give, .take_host = take, .give_host = give,
-                          .put = put, .get = get, .record = record, .recorded = recorded, .replay = replay, .forget = forget,
+                          .put = put, .get = get, .move = get, .record = record, .recorded = recorded, .replay = replay, .forget = forget,
                           .wait = wait };
 
 /* ---- a model ---- */

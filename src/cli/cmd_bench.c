@@ -45,14 +45,24 @@ static tk_status prefill_once(bench *b) {
     return TK_OK;
 }
 
+/* Where the engine draws, each step reads what the one before drew, and all drawn tokens come back. */
 static tk_status decode_once(bench *b) {
+    tk_engine *e = b->m->engine;
     tk_step_item items[MOST_SEQUENCES];
+    const int32_t *drawn;
     for (int i = 0; i < b->decode; i++) {
-        for (int seq = 0; seq < b->batch; seq++) items[seq] = (tk_step_item){ seq, b->ids + i + seq, 1, 1 };
-        TK_TRY(tk_engine_step(b->m->engine, items, b->batch, NULL));
-        tk_engine_drawn(b->m->engine); /* a device draws, and the tokens come back, as an answer needs them */
+        const bool carry = tk_engine_draws(e) && i > 0;
+        for (int seq = 0; seq < b->batch; seq++)
+            items[seq] = (tk_step_item){ seq, carry ? NULL : b->ids + i + seq, 1, 1 };
+        if (!tk_engine_draws(e)) {
+            TK_TRY(tk_engine_step(e, items, b->batch, NULL));
+            continue;
+        }
+        TK_TRY(tk_engine_start(e, items, b->batch));
+        if (i > 0) TK_TRY(tk_engine_finish(e, &drawn));
+        if (i == b->decode - 1) TK_TRY(tk_engine_finish(e, &drawn));
     }
-    return tk_engine_check(b->m->engine);
+    return TK_OK;
 }
 
 /* One run to warm up, then `repeat` runs, each from the depth. */

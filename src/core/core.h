@@ -255,6 +255,11 @@ void tk_exec_drop(tk_exec *e,
 void tk_exec_size(tk_exec *e, char letter, int64_t n);
 void tk_exec_batch(tk_exec *e, const tk_batch *b);
 void tk_exec_run(tk_exec *e, int phase);
+/* On a device, runs of the forward phase behind one another: `start` asks for one and for its output `out` and returns at
+ * once; `finish` waits for the oldest and gives that output. carry: an input as large as `out` that gets what `out` was
+ * after the run before instead of what the host wrote, or -1. At most two may be on their way. NULL: a failure. */
+void tk_exec_start(tk_exec *e, tk_id out, tk_id carry);
+const void *tk_exec_finish(tk_exec *e);
 /* How the runs so far went: only devices fail. Sticky. */
 tk_status tk_exec_check(const tk_exec *e);
 /* Runs one phase with a callback after each record (profiling, progress, releasing packed originals). */

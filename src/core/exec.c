@@ -44,6 +44,8 @@ struct tk_exec {
     char *front;      /* there: the batch, `front_room` bytes, and behind it arena IO, inputs first */
     char *image;      /* the host's piece for the front and the inputs: what a step sends */
     size_t front_room, input_bytes;
+    char *slot[2];    /* pinned: `out` of the runs on their way */
+    int started, finished;
     int64_t runs, *fetched; /* by output: the run whose result the host's copy of IO has */
     const tk_batch *batch;
     recording graphs[GRAPHS];
@@ -122,22 +124,26 @@ static void *address(const tk_exec *e, tk_id id) {
     return e->arena[arena] ? e->arena[arena] + v->offset : NULL;
 }
 
-/* Arena IO of a device with `room` bytes for the batch before it, in place of the one that was there. What it held is
- * lost: steps send all inputs. */
+/* Arena IO of a device with `room` bytes for the batch before it, in place of the one that was there. What it held
+ * is kept. */
 static tk_status take_front(tk_exec *e, size_t room) {
     const tk_program *p = e->p;
-    if (e->front) e->device->give(e->device, e->front);
+    char *old = e->front, *old_io = e->arena[TK_A_IO];
     free(e->image);
-    e->front = NULL, e->arena[TK_A_IO] = NULL, e->bound = false;
+    e->bound = false;
     for (int i = 0; i < p->nvalues; i++) {
         const tk_value *v = &p->values[i];
         if (v->kind == TK_INPUT && v->store == i && v->bytes)
             e->input_bytes = TK_MAX(e->input_bytes, v->offset + v->bytes);
     }
+    void *fresh;
     if (!(e->image = calloc(1, room + e->input_bytes))) return TK_FAIL(TK_E_NOMEM, "out of memory");
-    TK_TRY(e->device->take(e->device, room + p->arena_bytes[TK_A_IO], (void **)&e->front));
-    e->arena[TK_A_IO] = e->front + room, e->front_room = room;
-    return TK_OK;
+    TK_TRY(e->device->take(e->device, room + p->arena_bytes[TK_A_IO], &fresh));
+    e->front = fresh, e->arena[TK_A_IO] = e->front + room, e->front_room = room;
+    if (!old) return TK_OK;
+    tk_status s = e->device->move(e->device, e->arena[TK_A_IO], old_io, p->arena_bytes[TK_A_IO]);
+    e->device->give(e->device, old);
+    return s;
 }
 
 /* Arenas of a device, and the host's copy of IO. */
@@ -319,6 +325,8 @@ void tk_exec_free(tk_exec *e) {
             munmap(e->arena[a], e->mapped[a]);
     if (e->io) e->device->give_host(e->device, e->io);
     if (e->front) e->device->give(e->device, e->front);
+    for (int i = 0; i < 2; i++)
+        if (e->slot[i]) e->device->give_host(e->device, e->slot[i]);
     free(e->open), free(e->image);
     free(e->steps), free(e->args), free(e->outside), free(e->seen), free(e->fetched), free(e);
 }
@@ -378,13 +386,21 @@ static char *host_copy(const tk_exec *e, tk_id id) {
     return e->io && v->arena == TK_A_IO ? e->io + v->offset : NULL;
 }
 
-/* An output of the last run comes back when it is asked for, as much of it as the sizes set now say. */
-static tk_status fetch(tk_exec *e, tk_id id) {
+/* Bytes of an output or input at the sizes set now */
+static size_t output_bytes(const tk_exec *e, tk_id id) {
     const tk_program *p = e->p;
     const tk_value *v = &p->values[p->values[id].store];
     size_t n = v->bytes;
     for (const char *l = "to"; *l; l++)
         if (v->dim[0] == *l) n = n / (size_t)p->size[(int)*l] * (size_t)e->size[(int)*l];
+    return n;
+}
+
+/* An output of the last run comes back when it is asked for. */
+static tk_status fetch(tk_exec *e, tk_id id) {
+    const tk_program *p = e->p;
+    const tk_value *v = &p->values[p->values[id].store];
+    const size_t n = output_bytes(e, id);
     e->fetched[p->values[id].store] = e->runs;
     return n ? e->device->get(e->device, e->io + v->offset, e->arena[TK_A_IO] + v->offset, n) : TK_OK;
 }
@@ -559,6 +575,27 @@ void tk_exec_run(tk_exec *e, int phase) {
     else
         run_range(e, e->first[phase], e->first[phase + 1]);
     end_run(e);
+}
+
+void tk_exec_start(tk_exec *e, tk_id out, tk_id carry) {
+    const int slot = e->started % 2, first = e->first[TK_P_FORWARD];
+    char *from; /* begin_run may move it */
+    if (!begin_run(e, TK_P_FORWARD)) return;
+    for (int i = 0; i < 2; i++)
+        if (!e->slot[i]) note_failure(e, e->device->take_host(e->device, e->p->values[out].bytes, (void **)&e->slot[i]));
+    from = address(e, out);
+    if (carry >= 0) note_failure(e, e->device->move(e->device, address(e, carry), from, output_bytes(e, out)));
+    if (e->status == TK_OK) note_failure(e, run_there(e, first, e->first[TK_P_FORWARD + 1]));
+    if (e->status == TK_OK) note_failure(e, e->device->fetch(e->device, e->slot[slot], from, output_bytes(e, out), slot));
+    e->runs++, e->started++;
+}
+
+const void *tk_exec_finish(tk_exec *e) {
+    const int slot = e->finished % 2;
+    if (e->finished == e->started || e->status != TK_OK) return NULL;
+    e->finished++;
+    note_failure(e, e->device->await(e->device, slot));
+    return e->status == TK_OK ? e->slot[slot] : NULL;
 }
 
 tk_status tk_exec_check(const tk_exec *e) { return e->status; }

@@ -21,6 +21,7 @@ typedef struct gpu {
     int piece;
     size_t used;   /* bytes of ring[piece] that are on their way */
     tk_pool *pool; /* fills large pieces; made when the first comes */
+    cudaEvent_t fetched[2];
     tk_status status;
 } gpu;
 
@@ -133,6 +134,26 @@ static tk_status get(tk_device *d, void *to, const void *from, size_t bytes) {
     return TK_OK;
 }
 
+static tk_status move(tk_device *d, void *to, const void *from, size_t bytes) {
+    TRY_CUDA((gpu *)d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, ((gpu *)d)->stream),
+             "copying on the GPU");
+    return TK_OK;
+}
+
+static tk_status fetch(tk_device *d, void *to, const void *from, size_t bytes, int slot) {
+    gpu *g = (gpu *)d;
+    TRY_CUDA(g, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, g->stream), "copying from the GPU");
+    TRY_CUDA(g, cudaEventRecord(g->fetched[slot], g->stream), "copying from the GPU");
+    return TK_OK;
+}
+
+static tk_status await(tk_device *d, int slot) {
+    gpu *g = (gpu *)d;
+    TRY_CUDA(g, cudaGetLastError(), "starting a kernel");
+    TRY_CUDA(g, cudaEventSynchronize(g->fetched[slot]), "a step");
+    return g->status;
+}
+
 static tk_status record(tk_device *d) {
     TRY_CUDA((gpu *)d, cudaStreamBeginCapture(((gpu *)d)->stream, cudaStreamCaptureModeThreadLocal),
              "recording a step");
@@ -184,6 +205,8 @@ static void close_gpu(tk_device *d) {
         if (g->sent[i]) cudaEventDestroy(g->sent[i]);
     }
     tk_pool_free(g->pool);
+    for (int i = 0; i < 2; i++)
+        if (g->fetched[i]) cudaEventDestroy(g->fetched[i]);
     if (g->stream) cudaStreamDestroy(g->stream);
     free(g);
 }
@@ -235,6 +258,8 @@ static tk_status open_gpu(gpu *g, bool plan) {
                  "taking pinned memory of the host");
         TRY_CUDA(g, cudaEventCreateWithFlags(&g->sent[i], cudaEventDisableTiming), "opening the GPU");
     }
+    for (int i = 0; i < 2; i++)
+        TRY_CUDA(g, cudaEventCreateWithFlags(&g->fetched[i], cudaEventDisableTiming), "opening the GPU");
     g->d.stream = g->stream;
     return TK_OK;
 }
@@ -252,6 +277,9 @@ tk_status tk_cuda_open(tk_device **out, int index, bool plan) {
                         .give_host = give_host,
                         .put = put,
                         .get = get,
+                        .move = move,
+                        .fetch = fetch,
+                        .await = await,
                         .record = record,
                         .recorded = recorded,
                         .replay = replay,

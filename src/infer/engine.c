@@ -372,7 +372,7 @@ static tk_status check_items(const tk_engine *e, const tk_step_item *items, int 
                 "the text does not fit the context\nit has %lld tokens, the context has room for %lld\n"
                 "shorten it, or give a larger --ctx",
                 (long long)(e->seqs[it->seq].length + it->n), (long long)i->ctx);
-        for (int j = 0; j < it->n; j++)
+        for (int j = 0; j < it->n && it->tokens; j++)
             if (it->tokens[j] < 0 || it->tokens[j] >= c->n_vocab)
                 return TK_FAIL(TK_E_USAGE, "token %d is not in the vocabulary\nids go from 0 to %d",
                                it->tokens[j], c->n_vocab - 1);
@@ -398,7 +398,7 @@ static void place_item(tk_engine *e, const tk_step_item *it, int at, int *t, int
     memcpy(e->table + (size_t)at * (size_t)e->max_pages, pages, (size_t)s->npages * sizeof *pages);
     for (int j = 0; j < it->n; j++, (*t)++) {
         int64_t position = s->length + j;
-        tokens[*t] = it->tokens[j], positions[*t] = (int32_t)position;
+        tokens[*t] = it->tokens ? it->tokens[j] : 0, positions[*t] = (int32_t)position;
         slots[*t] = pages[position / size] * size + (int32_t)(position % size);
         if (j < it->n - it->want) continue;
         if (draws) {
@@ -411,7 +411,8 @@ static void place_item(tk_engine *e, const tk_step_item *it, int at, int *t, int
     s->length += it->n;
 }
 
-tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, const float **logits) {
+/* Writes a step's inputs. */
+static tk_status set_step(tk_engine *e, const tk_step_item *items, int nitems) {
     int tokens = 0, wanted = 0, t = 0, w = 0;
     if (!e->pool) return TK_FAIL(TK_E_USAGE, "this engine was opened to plan, not to run");
     TK_TRY(check_items(e, items, nitems, &tokens, &wanted));
@@ -419,9 +420,32 @@ tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, co
     e->batch.tokens = tokens, e->batch.seqs = nitems;
     tk_exec_size(e->exec, 't', tokens);
     tk_exec_size(e->exec, 'o', wanted);
+    return TK_OK;
+}
+
+tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, const float **logits) {
+    for (int i = 0; i < nitems; i++)
+        if (!items[i].tokens) return TK_FAIL(TK_E_USAGE, "a step item is wrong\nit has no tokens");
+    TK_TRY(set_step(e, items, nitems));
     tk_exec_run(e->exec, TK_P_FORWARD);
     if (logits) *logits = tk_exec_data(e->exec, e->logits);
     return tk_exec_check(e->exec);
+}
+
+tk_status tk_engine_start(tk_engine *e, const tk_step_item *items, int nitems) {
+    const bool carry = nitems > 0 && !items[0].tokens;
+    for (int i = 0; i < nitems; i++)
+        if (e->drawn < 0 || items[i].n != 1 || items[i].want != 1 || carry != !items[i].tokens)
+            return TK_FAIL(TK_E_USAGE, "a step item is wrong\nsteps behind one another draw one token a sequence");
+    TK_TRY(set_step(e, items, nitems));
+    tk_exec_start(e->exec, e->drawn, carry ? e->tokens : -1);
+    return tk_exec_check(e->exec);
+}
+
+tk_status tk_engine_finish(tk_engine *e, const int32_t **drawn) {
+    *drawn = tk_exec_finish(e->exec);
+    TK_TRY(tk_exec_check(e->exec));
+    return *drawn ? TK_OK : TK_FAIL(TK_E_USAGE, "no step is on its way");
 }
 
 bool tk_engine_draws(const tk_engine *e) { return e->drawn >= 0; }
@@ -434,7 +458,6 @@ const int32_t *tk_engine_drawn(tk_engine *e) {
     return e->drawn < 0 ? NULL : tk_exec_data(e->exec, e->drawn);
 }
 
-const float *tk_engine_logits(tk_engine *e) { return tk_exec_data(e->exec, e->logits); }
 tk_status tk_engine_check(const tk_engine *e) { return tk_exec_check(e->exec); }
 
 tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits) {

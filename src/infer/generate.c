@@ -89,7 +89,8 @@ typedef struct answer {
     tk_ids prompt;
     tk_sampler *sampler;
     const float *logits; /* of the last token */
-    bool draws;          /* the engine draws: they are not fetched */
+    bool draws;          /* the engine draws: they are not fetched, and steps are asked for ahead */
+    int ahead;           /* steps on their way; the sequence has as many tokens that are not held yet */
     tk_detok *detok;
     tk_stop *stop;
     tk_buf raw, text; /* decoded; decoded and cleared of stop strings */
@@ -126,13 +127,45 @@ static tk_status finish(answer *a) {
     return TK_OK;
 }
 
-/* The token behind the last one. */
+/* The token behind those that are held. */
 static tk_status next_token(answer *a, size_t position, int32_t *id) {
+    tk_engine *e = a->s->model->engine;
     if (!a->draws) return tk_sampler_pick(a->sampler, a->logits, position, id);
-    const int32_t *drawn = tk_engine_drawn(a->s->model->engine);
-    TK_TRY(tk_engine_check(a->s->model->engine));
-    if ((*id = *drawn) >= 0) return TK_OK;
-    return tk_sampler_pick(a->sampler, tk_engine_logits(a->s->model->engine), position, id); /* says why */
+    const int32_t *drawn;
+    if (a->ahead) {
+        a->ahead--;
+        TK_TRY(tk_engine_finish(e, &drawn));
+    } else {
+        drawn = tk_engine_drawn(e);
+        TK_TRY(tk_engine_check(e));
+    }
+    *id = *drawn;
+    return *id >= 0 ? TK_OK : tk__nothing_to_draw(position);
+}
+
+/* Goes on with a token. Where the engine draws, the step that reads it may be on its way already, and the one after it
+ * is asked for at once, `more` of them being of use at most: the device never waits for the host. */
+static tk_status go_on(answer *a, int32_t id, int32_t more) {
+    tk_session *s = a->s;
+    tk_step_item item = { s->seq, &id, 1, 1 };
+    if (!a->draws) return feed(s, &id, 1, NULL, &a->logits);
+    TK_TRY(tk_ids_push(&s->held, id));
+    if (!a->ahead) {
+        TK_TRY(tk_engine_start(s->model->engine, &item, 1));
+        a->ahead++;
+    }
+    item.tokens = NULL;
+    if (a->ahead >= 2 || more < 2 || tk_seq_length(s->model->engine, s->seq) >= s->model->ctx) return TK_OK;
+    TK_TRY(tk_engine_start(s->model->engine, &item, 1));
+    a->ahead++;
+    return TK_OK;
+}
+
+/* Waits for what is on its way and forgets it. */
+static void stop_ahead(answer *a) {
+    const int32_t *drawn;
+    while (a->ahead && a->ahead--) (void)tk_engine_finish(a->s->model->engine, &drawn);
+    if (a->draws) tk_seq_truncate(a->s->model->engine, a->s->seq, (int64_t)a->s->held.n);
 }
 
 static tk_status decode_loop(answer *a, double start) {
@@ -155,7 +188,7 @@ static tk_status decode_loop(answer *a, double start) {
         if (done) break;
         result->finish = result->answer_tokens == most ? TK_FINISH_LENGTH : TK_FINISH_CONTEXT;
         if (result->answer_tokens == most || position + 1 == (size_t)a->s->model->ctx) break;
-        TK_TRY(feed(a->s, &id, 1, NULL, a->draws ? NULL : &a->logits));
+        TK_TRY(go_on(a, id, most - result->answer_tokens));
     }
     result->answer_seconds = tk_now() - start - result->first_seconds;
     return finish(a);
@@ -203,6 +236,7 @@ tk_status tk_generate(tk_session *s, const tk_request *request, tk_result *resul
     answer a = { .s = s, .r = request, .result = result ? result : &unwanted };
     *a.result = (tk_result){ .stop_index = -1 };
     tk_status status = run(&a, start);
+    stop_ahead(&a);
     if (a.stop) a.result->stop_index = tk_stop_found(a.stop);
     tk_ids_free(&a.prompt);
     tk_sampler_free(a.sampler);

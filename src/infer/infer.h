@@ -28,6 +28,8 @@ void tk_sampler_see_answer(tk_sampler *s, int32_t id);
  * which stay as they are. A function of parameters, tokens seen, logits and position only. Fails only when
  * no logit is a number above -INFINITY. Does not see the token it returns: tell it by see_answer. */
 tk_status tk_sampler_pick(tk_sampler *s, const float *logits, uint64_t position, int32_t *id);
+/* The failure when no token can be drawn */
+tk_status tk__nothing_to_draw(uint64_t position);
 
 /* log softmax(logits)[id] in a fixed order of sums; NaN logits count as -INFINITY. */
 double tk_logprob(const float *logits, int32_t vocab, int32_t id);
@@ -121,8 +123,12 @@ void tk_seq_draw(tk_engine *e, int seq, const tk_sampling *how);
 /* The tokens drawn behind the last step's wanted rows, -1 where none could be; an engine that does not draw: NULL. The
  * rows themselves need not have been asked for. */
 const int32_t *tk_engine_drawn(tk_engine *e);
-/* The last step's wanted rows; and whether all went well so far, which on a device is known after these came back. */
-const float *tk_engine_logits(tk_engine *e);
+/* Where the engine draws: a step that is asked for before the one before has ended. Each item has one token and wants one
+ * row; tokens NULL: the one drawn in the step before, which had the same sequences in the same order. `finish` waits for
+ * the oldest such step and gives its drawn tokens. At most two may be on their way, and no other step meanwhile. */
+tk_status tk_engine_start(tk_engine *e, const tk_step_item *items, int nitems);
+tk_status tk_engine_finish(tk_engine *e, const int32_t **drawn);
+/* Whether all went well so far; on a device that is known once results came back. */
 tk_status tk_engine_check(const tk_engine *e);
 /* As many steps as n tokens need; logits of the last token. */
 tk_status tk_engine_prefill(tk_engine *e, int seq, const int32_t *tokens, int64_t n, const float **logits);

@@ -242,6 +242,15 @@ static void keep_min_p(tk_sampler *s) {
     s->total = TK_MIN(s->total, sum);
 }
 
+tk_status tk__nothing_to_draw(uint64_t position) {
+    return TK_FAIL(TK_E_INTERNAL,
+                   "no token can be drawn at position %llu\n"
+                   "every logit is NaN or minus infinity: the weights are damaged, or "
+                   "logit_bias bans all tokens\n"
+                   "check the model file, or lift a ban",
+                   (unsigned long long)position);
+}
+
 tk_status tk_sampler_pick(tk_sampler *s, const float *logits, uint64_t position, int32_t *id) {
     s->logits = logits, s->scale = 1, s->listed = false, s->weighed = false;
     assert(s->changed || (!s->p.bias_count && !s->seen)); /* what allocate promises */
@@ -254,13 +263,7 @@ tk_status tk_sampler_pick(tk_sampler *s, const float *logits, uint64_t position,
 #include "infer/samplers.def"
 #undef SAMPLER
     weigh(s);
-    if (!s->total)
-        return TK_FAIL(TK_E_INTERNAL,
-                       "no token can be drawn at position %llu\n"
-                       "every logit is NaN or minus infinity: the weights are damaged, or "
-                       "logit_bias bans all tokens\n"
-                       "check the model file, or lift a ban",
-                       (unsigned long long)position);
+    if (!s->total) return tk__nothing_to_draw(position);
     uint32_t word[4], counter[4] = { (uint32_t)position, (uint32_t)(position >> 32), 0, TK_DRAW_SITE };
     tk_philox(word, s->p.seed, counter);
     uint64_t random = (uint64_t)word[0] << 32 | word[1];

@@ -33,6 +33,11 @@ typedef struct tk_device {
     tk_status (*put)(struct tk_device *d, void *to, const void *from, size_t bytes);
     /* Device to host, after all work so far; there on return. */
     tk_status (*get)(struct tk_device *d, void *to, const void *from, size_t bytes);
+    /* Device to device, in the order of work. */
+    tk_status (*move)(struct tk_device *d, void *to, const void *from, size_t bytes);
+    /* Device to host memory of take_host, in the order of work; there once `await` of the same slot (0 or 1) returns. */
+    tk_status (*fetch)(struct tk_device *d, void *to, const void *from, size_t bytes, int slot);
+    tk_status (*await)(struct tk_device *d, int slot);
     /* Work asked for between record and recorded is not done but kept, and done by each replay. */
     tk_status (*record)(struct tk_device *d);
     tk_status (*recorded)(struct tk_device *d, void **graph);
