@@ -5,6 +5,7 @@ judge_families.py (fresh ones).
 The converter is that of the release of llama.cpp inside llama-cpp-python's source archive, for no package installs it:
 $TOKAMAK_JUDGE_LLAMA_CPP names an unpacked one, else pip fetches the archive into the cache folder below the interpreter."""
 import functools
+import importlib.metadata
 import json
 import logging
 import os
@@ -68,10 +69,11 @@ def sources():
     cache = pathlib.Path(sys.prefix) / "llama_cpp_source"
     if not list(cache.glob("*/vendor/llama.cpp/conversion")):
         cache.mkdir(exist_ok=True)
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", cache,
-                        "llama-cpp-python"], check=True)
-        with tarfile.open(next(cache.glob("*.tar.gz"))) as archive:
-            archive.extractall(cache, filter="data")
+        package = f"llama-cpp-python=={importlib.metadata.version('llama-cpp-python')}"
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", cache, package],
+                       check=True)
+        with tarfile.open(next(cache.glob("*.tar.gz"))) as archive:  # Debian 12's Python has no filters yet
+            archive.extractall(cache, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     return next(cache.glob("*/vendor/llama.cpp/conversion")).parent
 
 

@@ -4,21 +4,22 @@
 
     python3 tools/make_shape_model.py SHAPE TYPE OUT.gguf
 
-SHAPE: S (SmolLM2-135M), L (LLaMA-3.2-1B), tiny. TYPE: f32 f16 bf16 q8_0 q4_0 q4_1 q4_k q6_k, or q4_k_m: Q4_K with Q6_K where
-llama.cpp's mixture of that name has it. The head is tied to the embedding; as llama.cpp's quantizer does, it keeps more bits
-than four (Q8_0 beside Q4_0 and Q4_1 in S, Q6_K in L and beside K-quants). Noise is written as blocks at once, with scales that
-give the weights a deviation of 0.02, so that nothing is quantized and a gigabyte takes seconds. The vocabulary is a stub that
-any text tokenizes with. Needs numpy only."""
+SHAPE: S (SmolLM2-135M), L (LLaMA-3.2-1B), XL (LLaMA-3-8B), tiny. TYPE: f32 f16 bf16 q8_0 q4_0 q4_1 q4_k q6_k, or q4_k_m: Q4_K with Q6_K where
+llama.cpp's mixture of that name has it. The head is tied to the embedding but in XL; as llama.cpp's quantizer does, it keeps more
+bits than four (Q8_0 beside Q4_0 and Q4_1 in S, Q6_K in L and beside K-quants). Noise is written as blocks at once, with scales
+that give the weights a deviation of 0.02, so that nothing is quantized; a few millions of numbers are repeated, so that a gigabyte
+takes a second. The vocabulary is a stub that any text tokenizes with. Needs numpy only."""
 import struct
 import sys
 
 import numpy as np
 
-#          layers, hidden, heads, KV heads, MLP, vocabulary, context, rope theta
+#          layers, hidden, heads, KV heads, MLP, vocabulary, context, rope theta, tied
 SHAPES = {
-    "S": (30, 576, 9, 3, 1536, 49152, 8192, 1e5),
-    "L": (16, 2048, 32, 8, 8192, 128256, 131072, 5e5),
-    "tiny": (2, 256, 4, 2, 512, 1024, 512, 1e4),
+    "S": (30, 576, 9, 3, 1536, 49152, 8192, 1e5, True),
+    "L": (16, 2048, 32, 8, 8192, 128256, 131072, 5e5, True),
+    "XL": (32, 4096, 32, 8, 14336, 128256, 8192, 5e5, False),
+    "tiny": (2, 256, 4, 2, 512, 1024, 512, 1e4, True),
 }
 #           ggml's number, numbers a block, bytes a block
 TYPES = {
@@ -27,7 +28,7 @@ TYPES = {
 }
 FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2, "q4_1": 3, "q4_k": 15, "q6_k": 18, "q4_k_m": 15}
 U32, FLOAT, BOOL, STRING, ARRAY, I32 = 4, 6, 7, 8, 9, 5
-ALIGN = 32
+ALIGN, REPEAT = 32, 1 << 22
 
 
 def text(s):
@@ -70,11 +71,13 @@ def noise(kind, count, rng):
 
 def tensors(shape, kind):
     """(name, columns, rows, type)"""
-    layers, e, heads, kv, f, vocab, _, _ = SHAPES[shape]
+    layers, e, heads, kv, f, vocab, _, _, tied = SHAPES[shape]
     whole = e % 256 == 0
     base = "q4_k" if kind == "q4_k_m" else kind
     head = {"q4_0": "q6_k" if whole else "q8_0", "q4_1": "q6_k" if whole else "q8_0", "q4_k": "q6_k"}.get(base, base)
-    yield "token_embd.weight", e, vocab, head
+    yield "token_embd.weight", e, vocab, head if tied else base
+    if not tied:
+        yield "output.weight", e, vocab, head
     for i in range(layers):
         more = i < layers // 8 or i >= 7 * layers // 8 or (i - layers // 8) % 3 == 2
         rich = "q6_k" if kind == "q4_k_m" and more else base
@@ -86,7 +89,7 @@ def tensors(shape, kind):
 
 
 def metadata(shape, kind):
-    layers, e, heads, kv, f, vocab, ctx, theta = SHAPES[shape]
+    layers, e, heads, kv, f, vocab, ctx, theta, _ = SHAPES[shape]
     names = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)]
     names += [f"\u2581w{i}" for i in range(vocab - len(names))]
     a = "llama."
@@ -114,6 +117,7 @@ def write(shape, kind, path):
         info.append(text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, number, at))
         at += -(-cols * rows // numbers * size // ALIGN) * ALIGN
     meta, rng = metadata(shape, kind), np.random.default_rng(1)
+    stock = {t: noise(t, REPEAT, rng).tobytes() for t in {t for _, _, rows, t in all_tensors if rows > 1}}
     with open(path, "wb") as out:
         out.write(b"GGUF" + struct.pack("<IQQ", 3, len(all_tensors), len(meta)) + b"".join(meta) + b"".join(info))
         out.write(bytes(-out.tell() % ALIGN))
@@ -121,9 +125,9 @@ def write(shape, kind, path):
             if rows == 1:
                 out.write(np.ones(cols, "<f4").tobytes())
             else:
-                step = max(1, (1 << 24) // cols)  # rows at a time
-                for r in range(0, rows, step):
-                    out.write(noise(t, min(step, rows - r) * cols, rng).tobytes())
+                left = cols * rows // TYPES[t][1] * TYPES[t][2]
+                while left:
+                    left -= out.write(stock[t][:left])
             out.write(bytes(-out.tell() % ALIGN))
 
 
