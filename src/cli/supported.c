@@ -136,7 +136,7 @@ tk_status cli_supported(bool json) {
            "|\n|---|---|---|---|\n");
     json_object_foreach(json_object_get(all, "families"), family, names_in) {
         printf("| %s |", family);
-        json_object_foreach(names_in, where, name_in) print_cell(json_string_value(name_in));
+        json_object_foreach(names_in, where, name_in) { print_cell(json_string_value(name_in)); }
         printf("\n");
     }
     print_grid("weights of, with kernels in", json_object_get(all, "weights"), columns, TK_COUNT(tiers));
@@ -145,7 +145,7 @@ tk_status cli_supported(bool json) {
     json_object_foreach(json_object_get(all, "templates"), what, list) {
         size_t i;
         printf("| %s |", what);
-        json_array_foreach(list, i, name) printf("%s `%s`", i ? "," : "", json_string_value(name));
+        json_array_foreach(list, i, name) { printf("%s `%s`", i ? "," : "", json_string_value(name)); }
         printf(" |\n");
     }
     json_decref(all);

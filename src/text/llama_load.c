@@ -65,7 +65,7 @@ static tk_status put_merge(tk_tokenizer *t, tk_str m, size_t rank) {
     if (!joint) return out_of_memory(t->ids.n);
     memcpy(joint, left.s, left.n);
     memcpy(joint + left.n, right.s, right.n);
-    int32_t a, b, id;
+    int32_t a = 0, b = 0, id = 0;
     tk_status s = symbol_id(t, left, &a);
     if (s == TK_OK) s = symbol_id(t, right, &b);
     if (s == TK_OK) s = symbol_id(t, (tk_str){ joint, left.n + right.n }, &id);
