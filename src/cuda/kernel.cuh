@@ -96,7 +96,7 @@ inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, c
     cudaLaunchConfig_t how = {};
     how.gridDim = grid, how.blockDim = block, how.dynamicSmemBytes = shared, how.stream = (cudaStream_t)a->stream;
     how.attrs = &early, how.numAttrs = (unsigned)pdl_able();
-    if (shared > 48 << 10)
+    if (shared) /* above 48 KB, with what the kernel itself declares, only on request */
         cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     cudaLaunchKernelEx(&how, kernel, P(args)...);
 }
