@@ -37,8 +37,16 @@ typedef struct worker {
 /* What a thread knows of its own; on its own cache line */
 typedef struct waiter {
     _Alignas(64) unsigned barriers; /* how many it has passed */
+    unsigned shares;                /* how many it has begun */
     unsigned spin;                  /* pauses before it sleeps */
 } waiter;
+
+/* What is taken of a thread's part of the share number `turn`, in grains: turn << 32 | from the front << 16 | from
+ * the back. A thread leaves a share only when all of it is taken, so one number a thread serves all shares: whoever
+ * meets a later turn comes too late, whoever meets an earlier one is the first. */
+typedef struct taken {
+    _Alignas(64) atomic_ullong state;
+} taken;
 
 struct tk_pool {
     _Alignas(64) atomic_uint generation; /* of the job */
@@ -48,8 +56,10 @@ struct tk_pool {
     void *arg;
     int threads, started;
     unsigned spin; /* the most */
+    cpu_set_t home; /* the caller's CPU while a job runs; none: it is not pinned */
     waiter *waiters;
     worker *workers;
+    taken *taken;
     _Alignas(64) atomic_int sleepers; /* threads that sleep, or are about to, on any of the words */
 };
 
@@ -103,16 +113,14 @@ static void *work(void *arg) {
     }
 }
 
-static void pin_to(pthread_t t, int index) {
+/* CPU number `index` of those that the calling thread may use */
+static cpu_set_t one_cpu(int index) {
     cpu_set_t have, one;
-    if (sched_getaffinity(0, sizeof have, &have)) return;
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof have, &have)) return one;
     for (int cpu = 0, k = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &have) && k++ == index) {
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            pthread_setaffinity_np(t, sizeof one, &one);
-            return;
-        }
+        if (CPU_ISSET(cpu, &have) && k++ == index) CPU_SET(cpu, &one);
+    return one;
 }
 
 tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
@@ -122,18 +130,22 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
     tk_pool *p = aligned_alloc(64, tk_align(sizeof *p, 64));
     worker *w = aligned_alloc(64, sizeof *w * (size_t)threads);
     waiter *b = aligned_alloc(64, sizeof *b * (size_t)threads);
-    if (!p || !w || !b) {
-        free(p), free(w), free(b);
+    taken *t = aligned_alloc(64, sizeof *t * (size_t)threads);
+    if (!p || !w || !b || !t) {
+        free(p), free(w), free(b), free(t);
         return TK_FAIL(TK_E_NOMEM, "out of memory");
     }
     memset(p, 0, sizeof *p), memset(w, 0, sizeof *w * (size_t)threads);
+    memset(t, 0, sizeof *t * (size_t)threads);
     *p = (tk_pool){ .threads = threads,
                     .started = 1,
                     .workers = w,
                     .waiters = b,
+                    .taken = t,
                     .spin = threads > tk_cpu_count() ? SPIN_LEAST : SPIN };
     for (int i = 0; i < threads; i++) b[i] = (waiter){ .spin = p->spin };
     pin = pin && threads > 1 && threads <= tk_cpu_count();
+    if (pin) p->home = one_cpu(0);
     for (int i = 1; i < threads; i++) {
         w[i].pool = p, w[i].index = i;
         int e = pthread_create(&w[i].thread, NULL, work, &w[i]);
@@ -143,7 +155,8 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
                            threads, strerror(e));
         }
         p->started++;
-        if (pin) pin_to(w[i].thread, i);
+        const cpu_set_t cpu = one_cpu(i);
+        if (pin && CPU_COUNT(&cpu)) pthread_setaffinity_np(w[i].thread, sizeof cpu, &cpu);
     }
     *out = p;
     return TK_OK;
@@ -154,7 +167,7 @@ void tk_pool_free(tk_pool *p) {
     atomic_store(&p->stop, true);
     post(p, &p->generation, atomic_load(&p->generation) + 1);
     for (int i = 1; i < p->started; i++) pthread_join(p->workers[i].thread, NULL);
-    free(p->workers), free(p->waiters), free(p);
+    free(p->workers), free(p->waiters), free(p->taken), free(p);
 }
 
 int tk_pool_threads(const tk_pool *p) { return p ? p->threads : 1; }
@@ -164,12 +177,17 @@ void tk_pool_run(tk_pool *p, void (*fn)(void *, int, int), void *arg) {
         fn(arg, 0, 1);
         return;
     }
+    /* on a worker's CPU the caller and that worker would wait for each other by turns */
+    cpu_set_t before;
+    const bool pin = CPU_COUNT(&p->home) && !pthread_getaffinity_np(pthread_self(), sizeof before, &before) &&
+                     !pthread_setaffinity_np(pthread_self(), sizeof p->home, &p->home);
     p->fn = fn, p->arg = arg;
     unsigned g = atomic_load_explicit(&p->generation, memory_order_relaxed) + 1;
     post(p, &p->generation, g);
     fn(arg, 0, p->threads);
     for (int i = 1; i < p->threads; i++)
         await(p, 0, &p->workers[i].done, g - 1);
+    if (pin) pthread_setaffinity_np(pthread_self(), sizeof before, &before);
 }
 
 void tk_pool_sync(tk_pool *p, int ith) {
@@ -182,4 +200,51 @@ void tk_pool_sync(tk_pool *p, int ith) {
         post(p, &p->workers[ith].at, b);
         await(p, ith, &p->released, b - 1);
     }
+}
+
+/* ---- shares ------------------------------------------------------------------------------------------ */
+
+enum { MOST_GRAINS = 65535 }; /* of a thread's part */
+
+tk_share tk_share_begin(tk_pool *p, int64_t n, int64_t grain, int ith, int nth) {
+    grain = TK_MAX(grain, tk_ceil_div(n, (int64_t)MOST_GRAINS * nth));
+    if (nth == 1) p = NULL;
+    return (tk_share){ p, n, grain, ith, nth, ith, p ? ++p->waiters[ith].shares : 0 };
+}
+
+/* A piece of s->owner's part: half of what is left */
+static bool take(tk_share *s, int64_t *from, int64_t *to) {
+    atomic_ullong *word = &s->pool->taken[s->owner].state;
+    int64_t first, last;
+    tk_split(s->n, s->grain, s->owner, s->nth, &first, &last);
+    const unsigned all = (unsigned)tk_ceil_div(last - first, s->grain);
+    unsigned long long v = atomic_load_explicit(word, memory_order_relaxed);
+    for (;;) {
+        const unsigned turn = (unsigned)(v >> 32);
+        unsigned front = v >> 16 & MOST_GRAINS, back = v & MOST_GRAINS;
+        if (turn != s->turn) {
+            if ((int)(turn - s->turn) > 0) return false;
+            front = back = 0;
+        }
+        if (front + back >= all) return false;
+        const unsigned n = (all - front - back + 1) / 2, own = s->owner == s->ith;
+        const unsigned long long next = (unsigned long long)s->turn << 32 |
+                                        (unsigned long long)(front + (own ? n : 0)) << 16 | (back + (own ? 0 : n));
+        if (!atomic_compare_exchange_weak_explicit(word, &v, next, memory_order_relaxed, memory_order_relaxed)) continue;
+        const unsigned at = own ? front : all - back - n;
+        *from = first + at * s->grain, *to = TK_MIN(first + (at + n) * s->grain, last);
+        return true;
+    }
+}
+
+bool tk_share_next(tk_share *s, int64_t *from, int64_t *to) {
+    if (!s->pool) {
+        tk_split(s->n, s->grain, s->ith, s->nth, from, to);
+        return s->turn++ == 0 && *from < *to;
+    }
+    while (!take(s, from, to)) {
+        s->owner = (s->owner + 1) % s->nth;
+        if (s->owner == s->ith) return false;
+    }
+    return true;
 }

@@ -268,7 +268,8 @@ static const uint8_t *gather(const tk_args *a, tile *t, int64_t t0, int64_t t1) 
     return to - skip;
 }
 
-static void multiply(const tk_args *a, const scheme *s) {
+/* Rows first .. last, which begin with a panel */
+static void multiply_rows(const tk_args *a, const scheme *s, int64_t first, int64_t last) {
     const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'),
                   steps = tk_ceil_div(k, s->unit);
     const bool few = tokens <= FEW, expanded = s->expand && tokens > s->direct, plain = a->type[0] != TK_A8;
@@ -279,8 +280,6 @@ static void multiply(const tk_args *a, const scheme *s) {
     const size_t held = (size_t)chunk * step_bytes + (plain ? TK_LINE : 0); /* of a token */
     const int64_t hold = few ? FEW : TK_MAX((int64_t)(LINEAR_HOLD / held) / FEW, 1) * FEW;
     _Alignas(64) uint8_t room[EXPANDED_CHUNK * EXPANDED_BLOCK];
-    int64_t first, last;
-    tk_split(n, TK_PANEL, a->ith, a->nth, &first, &last);
     tile t = { .x_step = (size_t)k * step_bytes,
                .y_step = n,
                .ahead = fetch_ahead(tokens, largest(s->tile), panel) };
@@ -301,4 +300,14 @@ static void multiply(const tk_args *a, const scheme *s) {
                 }
             }
         }
+}
+
+/* Threads take panels as they get on; a piece is long enough that taking it costs nothing */
+static void multiply(const tk_args *a, const scheme *s) {
+    enum { PIECE = 64 << 10 };
+    const int64_t n = TK_DIM(a, 'n'), panels = tk_ceil_div(n, TK_PANEL);
+    const size_t panel = tk__panel_bytes(a->type[1], TK_DIM(a, 'k'));
+    tk_share share = tk_share_begin(a->pool, panels, tk_ceil_div(PIECE, (int64_t)panel), a->ith, a->nth);
+    for (int64_t from, to; tk_share_next(&share, &from, &to);)
+        multiply_rows(a, s, from * TK_PANEL, TK_MIN(to * TK_PANEL, n));
 }
