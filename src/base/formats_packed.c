@@ -36,7 +36,7 @@ void tk__unpack_p_f8(float *dst, const void *m, int64_t rows, int64_t cols, int6
     const int64_t r = row % TK_PANEL;
     for (int64_t i = 0; i < cols; i++) {
         const uint8_t *block = p + i / 32 * 576;
-        dst[i] = tk__e4m3_f32(block[i % 32 * 16 + r]) * tk_bits_f32(tk_le32(block + 512 + r * 4));
+        dst[i] = tk__e4m3_f32(block[64 + i % 32 * 16 + r]) * tk_bits_f32(tk_le32(block + r * 4));
     }
 }
 
@@ -47,38 +47,39 @@ tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b) {
     tk_pblock v = { .mask = 15, .step = TK_LINE };
     int z = (int)(b % 8);
     switch (t) {
-    case TK_P_Q8_0: v.q = panel + b / 2 * 1088 + b % 2 * 512, v.mask = 255, v.zero = 128; break;
-    case TK_P_Q4_0: v.q = panel + b / 2 * 576 + b % 2 * 256, v.zero = 8, v.fold = true; break;
+    case TK_P_Q8_0: v.q = panel + tk__at_pair(b, 512, 64), v.mask = 255, v.zero = 128; break;
+    case TK_P_Q4_0: v.q = panel + tk__at_pair(b, 256, 64), v.zero = 8, v.fold = true; break;
     case TK_P_Q4_1:
     case TK_P_Q4_Z: v.q = panel + b * 320, v.fold = true; break;
     case TK_P_Q5_0:
     case TK_P_Q5_1:
-        v.top = t == TK_P_Q5_1 ? panel + b * 384 : panel + b / 2 * 704 + b % 2 * 320;
+        v.top = panel + (t == TK_P_Q5_1 ? (size_t)b * 384 : tk__at_pair(b, 320, 64));
         v.q = v.top + TK_LINE, v.fold = true, v.zero = t == TK_P_Q5_1 ? 0 : 16;
         v.top_mask = 1, v.top_to = 4, v.top_walk = 1;
         break;
     case TK_P_IQ4_NL:
-        v.q = panel + b / 2 * 576 + b % 2 * 256, v.fold = true, v.values = tk__iq4_values;
+        v.q = panel + tk__at_pair(b, 256, 64), v.fold = true, v.values = tk__iq4_values;
         break;
-    case TK_P_IQ4_XS: v.q = p + z * 256, v.fold = true, v.values = tk__iq4_values; break;
+    case TK_P_IQ4_XS: v.q = p + tk__at_iq4_xs(z), v.fold = true, v.values = tk__iq4_values; break;
     case TK_P_MXFP4:
-        v.q = panel + b / 4 * 1088 + b % 4 * 256, v.fold = true, v.values = tk__mxfp4_values;
+        v.q = panel + tk__at_mxfp4(b), v.fold = true, v.values = tk__mxfp4_values;
         break;
-    case TK_P_Q2_K: v.q = p + z / 4 * 512, v.shift = z % 4 * 2, v.mask = 3; break;
+    case TK_P_Q2_K: v.q = p + z / 4 * 704 + 128, v.shift = z % 4 * 2, v.mask = 3; break;
     case TK_P_Q3_K:
-        v.q = z < 4 ? p + TK_LINE : p + 1024, v.step = z < 4 ? 2 * TK_LINE : TK_LINE;
+        v.q = z < 4 ? p + 192 + TK_LINE : p + 1280, v.step = z < 4 ? 2 * TK_LINE : TK_LINE;
         v.shift = z % 4 * 2, v.mask = 3, v.zero = 4;
-        v.top = p, v.top_shift = z, v.top_mask = 1, v.top_to = 2, v.top_step = 2 * TK_LINE;
+        v.top = p + 192, v.top_shift = z, v.top_mask = 1, v.top_to = 2, v.top_step = 2 * TK_LINE;
         break;
-    case TK_P_Q4_K: v.q = p + z / 2 * 512, v.shift = z % 2 * 4; break;
+    case TK_P_Q4_K: v.q = p + tk__at_q4_k(z / 2), v.shift = z % 2 * 4; break;
     case TK_P_Q5_K:
-        v.q = (z < 4 ? p + TK_LINE : p + 1536) + z / 2 % 2 * TK_LINE, v.step = (z < 4 ? 3 : 2) * TK_LINE;
+        v.q = (z < 4 ? p + TK_LINE : p + 1728) + z / 2 % 2 * TK_LINE, v.step = (z < 4 ? 3 : 2) * TK_LINE;
         v.shift = z % 2 * 4;
         v.top = p, v.top_shift = z, v.top_mask = 1, v.top_to = 4, v.top_step = 3 * TK_LINE;
         break;
     default: /* P_Q6_K */
-        v.top = p + z / 4 * 1536, v.q = v.top + (1 + z % 2) * TK_LINE, v.step = 3 * TK_LINE;
+        v.top = p + tk__at_q6_k(z / 4 * 2), v.q = v.top + (1 + z % 2) * TK_LINE, v.step = 3 * TK_LINE;
         v.shift = z % 4 / 2 * 4, v.zero = 32;
+        v.gap = (int)(tk__at_q6_k(z / 4 * 2 + 1) - tk__at_q6_k(z / 4 * 2)) - 4 * v.step;
         v.top_shift = z % 4 * 2, v.top_mask = 3, v.top_to = 4, v.top_step = 3 * TK_LINE;
     }
     return v;
@@ -91,11 +92,11 @@ void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, fl
     int z = (int)(b % 8), s = z * 2 + half; /* block of 32 in 256, half of 16 in it */
     *add = 0;
     switch (t) {
-    case TK_P_Q8_0: *scale = half_at(panel + b / 2 * 1088 + 1024 + b % 2 * 32, r); break;
+    case TK_P_Q8_0: *scale = half_at(panel + b / 2 * 1088 + 512 + b % 2 * 32, r); break;
     case TK_P_Q4_0:
-    case TK_P_IQ4_NL: *scale = half_at(panel + b / 2 * 576 + 512 + b % 2 * 32, r); break;
-    case TK_P_Q5_0: *scale = half_at(panel + b / 2 * 704 + 640 + b % 2 * 32, r); break;
-    case TK_P_MXFP4: *scale = tk__e8m0_half(panel[b / 4 * 1088 + 1024 + b % 4 * 16 + r]); break;
+    case TK_P_IQ4_NL: *scale = half_at(panel + b / 2 * 576 + 256 + b % 2 * 32, r); break;
+    case TK_P_Q5_0: *scale = half_at(panel + b / 2 * 704 + 320 + b % 2 * 32, r); break;
+    case TK_P_MXFP4: *scale = tk__e8m0_half(panel[b / 4 * 1088 + 256 + b % 4 * 16 + r]); break;
     case TK_P_Q4_Z:
         p = panel + b * 320 + 256;
         *scale = half_at(p, r), *add = -(*scale * half_at(p + 32, r));
@@ -106,31 +107,36 @@ void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, fl
         *scale = half_at(p, r), *add = half_at(p + 32, r);
         break;
     case TK_P_Q2_K: {
-        const int both = p[1024 + s / 4 * TK_LINE + r * 4 + s % 4];
-        *scale = half_at(p + 1280, r) * (float)(both & 15),
-        *add = -(half_at(p + 1312, r) * (float)(both >> 4));
+        const int both = p[s / 8 * 704 + s / 4 % 2 * TK_LINE + r * 4 + s % 4];
+        *scale = half_at(p + 640, r) * (float)(both & 15),
+        *add = -(half_at(p + 672, r) * (float)(both >> 4));
         break;
     }
     case TK_P_Q3_K: {
-        const uint8_t *bits = p + 1536 + r * 4;
+        const uint8_t *bits = p + r * 4;
         const int low = bits[s % 8 / 4 * TK_LINE + s % 4] >> s / 8 * 4 & 15,
                   top = bits[2 * TK_LINE + s % 4] >> s / 4 * 2 & 3;
-        *scale = half_at(p + 1728, r) * (float)((low | top << 4) - 32);
+        *scale = half_at(p + 1216, r) * (float)((low | top << 4) - 32);
         break;
     }
-    case TK_P_Q4_K:
-    case TK_P_Q5_K:
-        p += tk_formats[t].bytes - 320;
-        *scale = half_at(p, r) * (float)p[64 + z * 16 + r];
-        *add = -(half_at(p + 32, r) * (float)p[192 + z * 16 + r]);
+    case TK_P_Q4_K: {
+        const uint8_t *six = p + 576 * (z / 2 + 1) + z % 2 * 16 + r;
+        *scale = half_at(p + 512, r) * (float)six[0], *add = -(half_at(p + 544, r) * (float)six[32]);
         break;
+    }
+    case TK_P_Q5_K: {
+        const uint8_t *six = p + (z < 4 ? 1600 : 2752) + z % 4 * 16 + r;
+        *scale = half_at(p + 1536, r) * (float)six[0], *add = -(half_at(p + 1568, r) * (float)six[64]);
+        break;
+    }
     case TK_P_IQ4_XS: {
-        const int low = (int)(tk_le32(p + 2048 + r * 4) >> 4 * z & 15),
-                  top = tk_le16(p + 2112 + r * 2) >> 2 * z & 3;
-        *scale = half_at(p + 2144, r) * (float)((low | top << 4) - 32);
+        const int low = (int)(tk_le32(p + 256 + r * 4) >> 4 * z & 15),
+                  top = tk_le16(p + 320 + r * 2) >> 2 * z & 3;
+        *scale = half_at(p + 352, r) * (float)((low | top << 4) - 32);
         break;
     }
-    default: /* P_Q6_K */ p += 3072; *scale = half_at(p + 256, r) * (float)(int8_t)p[s * 16 + r];
+    default: /* P_Q6_K */
+        *scale = half_at(p + 768, r) * (float)(int8_t)p[832 * (z / 4 * 2 + half + 1) + z % 4 * 16 + r];
     }
 }
 

@@ -50,9 +50,9 @@ INLINE vf weight(const int type, const uint8_t *panel, int64_t k, const int odd)
     case TK_P_F16: return vf_f16(panel + k * 32);
     case TK_P_F8: { /* the bits of e4m3 as those of a float 2^120 times too small */
         const uint8_t *block = panel + k / 32 * 576;
-        const vi x = vi_u8(block + k % 32 * 16);
+        const vi x = vi_u8(block + 64 + k % 32 * 16);
         const vi bits = vi_or(vi_sll32(vi_and(x, vi_set1(0x80)), 24), vi_sll32(vi_and(x, vi_set1(0x7f)), 20));
-        return vf_mul(vf_mul(vi_as_vf(bits), vf_set1(0x1p120f)), vf_load(block + 512));
+        return vf_mul(vf_mul(vi_as_vf(bits), vf_set1(0x1p120f)), vf_load(block));
     }
     default: { /* k is even; odd: of k + 1 */
         vi both = vi_load(panel + k * 32);

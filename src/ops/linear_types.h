@@ -45,11 +45,11 @@ INLINE void block_scales(const int type, const uint8_t *panel, size_t b, int hal
     const int z = (int)(b % 8);
     *low = vf_zero();
     switch (type) {
-    case TK_P_Q8_0: *scale = vf_f16(panel + b / 2 * 1088 + 1024 + b % 2 * 32); break;
+    case TK_P_Q8_0: *scale = vf_f16(panel + b / 2 * 1088 + 512 + b % 2 * 32); break;
     case TK_P_Q4_0:
-    case TK_P_IQ4_NL: *scale = vf_f16(panel + b / 2 * 576 + 512 + b % 2 * 32); break;
-    case TK_P_Q5_0: *scale = vf_f16(panel + b / 2 * 704 + 640 + b % 2 * 32); break;
-    case TK_P_MXFP4: *scale = power_of_two(panel + b / 4 * 1088 + 1024 + b % 4 * 16); break;
+    case TK_P_IQ4_NL: *scale = vf_f16(panel + b / 2 * 576 + 256 + b % 2 * 32); break;
+    case TK_P_Q5_0: *scale = vf_f16(panel + b / 2 * 704 + 320 + b % 2 * 32); break;
+    case TK_P_MXFP4: *scale = power_of_two(panel + b / 4 * 1088 + 256 + b % 4 * 16); break;
     case TK_P_Q4_1: *scale = vf_f16(panel + b * 320 + 256), *low = vf_f16(panel + b * 320 + 288); break;
     case TK_P_Q4_Z:
         *scale = vf_f16(panel + b * 320 + 256);
@@ -57,26 +57,30 @@ INLINE void block_scales(const int type, const uint8_t *panel, size_t b, int hal
         break;
     case TK_P_Q5_1: *scale = vf_f16(panel + b * 384 + 320), *low = vf_f16(panel + b * 384 + 352); break;
     case TK_P_Q2_K: { /* the scales are in the bytes */
-        const vi both = vi_load(p + 1024 + z / 2 * 64);
-        *scale = vf_f16(p + 1280);
+        const vi both = vi_load(p + z / 4 * 704 + z / 2 % 2 * 64);
+        *scale = vf_f16(p + 640);
         *low = vf_int(vi_and(vi_srl32(both, (z % 2 * 2 + half) * 8 + 4), vi_set1(15)));
-        *low = vf_neg(vf_mul(vf_f16(p + 1312), *low));
+        *low = vf_neg(vf_mul(vf_f16(p + 672), *low));
         break;
     }
-    case TK_P_Q3_K: *scale = vf_neg(vf_f16(p + 1728)); break; /* as are these, negated */
-    case TK_P_Q4_K:
-    case TK_P_Q5_K:
-        p += type == TK_P_Q5_K ? 2560 : 2048;
-        *scale = vf_mul(vf_f16(p), vf_u8(p + 64 + z * 16));
-        *low = vf_neg(vf_mul(vf_f16(p + 32), vf_u8(p + 192 + z * 16)));
+    case TK_P_Q3_K: *scale = vf_neg(vf_f16(p + 1216)); break; /* as are these, negated */
+    case TK_P_Q4_K: {
+        const uint8_t *six = p + 576 * (z / 2 + 1) + z % 2 * 16;
+        *scale = vf_mul(vf_f16(p + 512), vf_u8(six)), *low = vf_neg(vf_mul(vf_f16(p + 544), vf_u8(six + 32)));
         break;
+    }
+    case TK_P_Q5_K: {
+        const uint8_t *six = p + (z < 4 ? 1600 : 2752) + z % 4 * 16;
+        *scale = vf_mul(vf_f16(p + 1536), vf_u8(six)), *low = vf_neg(vf_mul(vf_f16(p + 1568), vf_u8(six + 64)));
+        break;
+    }
     case TK_P_IQ4_XS: {
-        const vi bits = vi_and(vi_srl32(vi_load(p + 2048), z * 4), vi_set1(15));
-        const vi top = vi_and(vi_srl32(vi_u16(p + 2112), z * 2), vi_set1(3));
-        *scale = vf_mul(vf_f16(p + 2144), vf_int(vi_add(vi_or(bits, vi_sll32(top, 4)), vi_set1(-32))));
+        const vi bits = vi_and(vi_srl32(vi_load(p + 256), z * 4), vi_set1(15));
+        const vi top = vi_and(vi_srl32(vi_u16(p + 320), z * 2), vi_set1(3));
+        *scale = vf_mul(vf_f16(p + 352), vf_int(vi_add(vi_or(bits, vi_sll32(top, 4)), vi_set1(-32))));
         break;
     }
-    default: p += 3072; *scale = vf_mul(vf_f16(p + 256), vf_s8(p + (z * 2 + half) * 16));
+    default: *scale = vf_mul(vf_f16(p + 768), vf_s8(p + 832 * (z / 4 * 2 + half + 1) + z % 4 * 16));
     }
 }
 
@@ -95,7 +99,7 @@ INLINE vi byte_as_words(vi x, const int i) {
 INLINE void q2_k_runs(vi w[4], const uint8_t *p, const int line, const int part) {
     const vi pairs = w[0];
     UNROLL for (int z = 0; z < 4; z++) {
-        const vi scales = vi_and(vi_load(p + 1024 + (part * 2 + z / 2) * 64), vi_set1(0x0f0f0f0f));
+        const vi scales = vi_and(vi_load(p + part * 704 + z / 2 * 64), vi_set1(0x0f0f0f0f));
         const vi q = vi_and(vi_srl(pairs, 2 * z), vi_set1(0x03030303));
         w[z] = vi_mul16(q, byte_as_words(scales, z % 2 * 2 + line / 4));
     }
@@ -103,11 +107,11 @@ INLINE void q2_k_runs(vi w[4], const uint8_t *p, const int line, const int part)
 
 /* One line of Q3_K: 128 - (q - 4) (scale - 32) = q (32 - scale) + 4 scale, which lies in 0 .. 252 */
 INLINE void q3_k_runs(vi w[4], const uint8_t *p, const int line, const int part) {
-    const vi pairs = w[0], top = vi_srl(vi_load(p + line * 128), part * 4), four = vi_set1(0x04040404);
+    const vi pairs = w[0], top = vi_srl(vi_load(p + 192 + line * 128), part * 4), four = vi_set1(0x04040404);
     const vi third[4] = { vi_sll32(top, 2), vi_sll32(top, 1), top, vi_srl(top, 1) };
     UNROLL for (int z = 0; z < 4; z++) {
-        const vi low = vi_and(vi_srl(vi_load(p + 1536 + z / 2 * 64), part * 4), vi_set1(0x0f0f0f0f));
-        const vi high = vi_and(vi_srl(vi_load(p + 1664), part * 4 + z / 2 * 2), vi_set1(0x03030303));
+        const vi low = vi_and(vi_srl(vi_load(p + z / 2 * 64), part * 4), vi_set1(0x0f0f0f0f));
+        const vi high = vi_and(vi_srl(vi_load(p + 128), part * 4 + z / 2 * 2), vi_set1(0x03030303));
         const vi scale = byte_as_words(vi_or(low, vi_sll32(high, 4)), z % 2 * 2 + line / 4);
         const vi q = vi_or(vi_and(vi_srl(pairs, 2 * z), vi_set1(0x03030303)), vi_and(third[z], four));
         w[z] =
@@ -121,20 +125,20 @@ INLINE void line_runs(const int type, vi w[4], const uint8_t *panel, size_t b, i
     const uint8_t *q, *p = panel + b / 8 * (size_t)tk_formats[type].bytes;
     const int z = (int)(b % 8), part = z / 4;
     switch (type) {
-    case TK_P_Q8_0: q = panel + b / 2 * 1088 + b % 2 * 512 + line * 64; break;
+    case TK_P_Q8_0: q = panel + tk__at_pair((int64_t)b, 512, 64) + line * 64; break;
     case TK_P_Q4_0:
-    case TK_P_IQ4_NL: q = panel + b / 2 * 576 + b % 2 * 256 + line * 64; break;
-    case TK_P_MXFP4: q = panel + b / 4 * 1088 + b % 4 * 256 + line * 64; break;
+    case TK_P_IQ4_NL: q = panel + tk__at_pair((int64_t)b, 256, 64) + line * 64; break;
+    case TK_P_MXFP4: q = panel + tk__at_mxfp4((int64_t)b) + line * 64; break;
     case TK_P_Q4_1:
     case TK_P_Q4_Z: q = panel + b * 320 + line * 64; break;
-    case TK_P_Q5_0: q = panel + b / 2 * 704 + b % 2 * 320 + 64 + line * 64; break;
+    case TK_P_Q5_0: q = panel + tk__at_pair((int64_t)b, 320, 64) + 64 + line * 64; break;
     case TK_P_Q5_1: q = panel + b * 384 + 64 + line * 64; break;
-    case TK_P_Q2_K: q = p + part * 512 + line * 64; break;
-    case TK_P_Q3_K: q = part ? p + 1024 + line * 64 : p + line * 128 + 64; break;
-    case TK_P_Q4_K: q = p + z / 2 * 512 + line * 64; break;
-    case TK_P_Q5_K: q = part ? p + 1536 + line * 128 : p + line * 192 + 64; break;
-    case TK_P_IQ4_XS: q = p + z * 256 + line * 64; break;
-    default: q = p + part * 1536 + line * 192;
+    case TK_P_Q2_K: q = p + part * 704 + 128 + line * 64; break;
+    case TK_P_Q3_K: q = part ? p + 1280 + line * 64 : p + 192 + line * 128 + 64; break;
+    case TK_P_Q4_K: q = p + tk__at_q4_k(z / 2) + line * 64; break;
+    case TK_P_Q5_K: q = part ? p + 1728 + line * 128 : p + line * 192 + 64; break;
+    case TK_P_IQ4_XS: q = p + tk__at_iq4_xs(z) + line * 64; break;
+    default: q = p + tk__at_q6_k(part * 2 + line / 4) + line % 4 * 192;
     }
     w[0] = vi_load(q);
     __builtin_prefetch(q + ahead);
@@ -142,7 +146,7 @@ INLINE void line_runs(const int type, vi w[4], const uint8_t *panel, size_t b, i
     case TK_P_Q8_0: return;
     case TK_P_Q2_K: q2_k_runs(w, p, line, part); return;
     case TK_P_Q3_K:
-        __builtin_prefetch(p + line * 128 + ahead);
+        __builtin_prefetch(p + 192 + line * 128 + ahead);
         q3_k_runs(w, p, line, part);
         return;
     case TK_P_Q5_K: {

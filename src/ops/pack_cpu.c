@@ -21,25 +21,39 @@ static void halves(uint8_t *dst, const uint8_t *const src[16], size_t offset) {
     memcpy(dst, line, sizeof line);
 }
 
-/* d, dmin, and their six-bit factors in a byte each */
-static void pack_affine_scales(uint8_t *dst, const uint8_t *const src[16]) {
-    halves(dst, src, 0), halves(dst + 32, src, 2);
-    uint8_t *scale = dst + 64, *min = dst + 192;
+/* The six-bit factors of d and dmin of blocks from .. from + n, in a byte each */
+static void sixes(uint8_t *scale, uint8_t *min, const uint8_t *const src[16], int from, int n) {
     for (int r = 0; r < 16; r++) {
         const uint8_t *s = src[r] + 4;
-        for (int j = 0; j < 4; j++) {
-            scale[j * 16 + r] = s[j] & 63, min[j * 16 + r] = s[j + 4] & 63;
-            scale[(j + 4) * 16 + r] = (uint8_t)((s[j + 8] & 15) | s[j] >> 6 << 4);
-            min[(j + 4) * 16 + r] = (uint8_t)(s[j + 8] >> 4 | s[j + 4] >> 6 << 4);
+        for (int j = from; j < from + n; j++, scale += 16, min += 16) {
+            scale[r] = j < 4 ? s[j] & 63 : (uint8_t)((s[j + 4] & 15) | s[j - 4] >> 6 << 4);
+            min[r] = j < 4 ? s[j + 4] & 63 : (uint8_t)(s[j + 4] >> 4 | s[j] >> 6 << 4);
         }
+        scale -= 16 * n, min -= 16 * n;
     }
 }
 
+static void pack_q2_k(uint8_t *dst, const uint8_t *const src[16]) {
+    for (size_t part = 0; part < 2; part++)
+        lines(dst + part * 704, src, part * 8, 2, 0), lines(dst + part * 704 + 128, src, 16 + part * 32, 8, 0);
+    halves(dst + 640, src, 80), halves(dst + 672, src, 82);
+}
+
 static void pack_q3_k(uint8_t *dst, const uint8_t *const src[16]) {
+    lines(dst, src, 96, 3, 0);
     for (size_t j = 0; j < 8; j++)
-        lines(dst + j * 128, src, j * 4, 1, 0), lines(dst + j * 128 + TK_LINE, src, 32 + j * 4, 1, 0);
-    lines(dst + 1024, src, 64, 8, 0), lines(dst + 1536, src, 96, 3, 0);
-    halves(dst + 1728, src, 108), memset(dst + 1760, 0, 32);
+        lines(dst + 192 + j * 128, src, j * 4, 1, 0), lines(dst + 256 + j * 128, src, 32 + j * 4, 1, 0);
+    halves(dst + 1216, src, 108), memset(dst + 1248, 0, 32);
+    lines(dst + 1280, src, 64, 8, 0);
+}
+
+static void pack_q4_k(uint8_t *dst, const uint8_t *const src[16]) {
+    halves(dst + 512, src, 0), halves(dst + 544, src, 2);
+    for (int pair = 0; pair < 4; pair++) {
+        uint8_t *scales = dst + 576 * (pair + 1);
+        lines(dst + tk__at_q4_k(pair), src, 16 + (size_t)pair * 32, 8, 0);
+        sixes(scales, scales + 32, src, pair * 2, 2);
+    }
 }
 
 static void pack_q5_k(uint8_t *dst, const uint8_t *const src[16]) {
@@ -47,24 +61,26 @@ static void pack_q5_k(uint8_t *dst, const uint8_t *const src[16]) {
         lines(dst + j * 192, src, 16 + j * 4, 1, 0);
         for (size_t pair = 0; pair < 4;
              pair++) /* pairs 0, 1 behind the fifth bits; 2, 3 in lines of their own */
-            lines(dst + (pair < 2 ? j * 192 + TK_LINE : 1536 + j * 128) + pair % 2 * TK_LINE, src,
+            lines(dst + (pair < 2 ? j * 192 + TK_LINE : 1728 + j * 128) + pair % 2 * TK_LINE, src,
                   48 + pair * 32 + j * 4, 1, 0);
     }
-    pack_affine_scales(dst + 2560, src);
+    halves(dst + 1536, src, 0), halves(dst + 1568, src, 2);
+    sixes(dst + 1600, dst + 1664, src, 0, 4), sixes(dst + 2752, dst + 2816, src, 4, 4);
 }
 
 static void pack_q6_k(uint8_t *dst, const uint8_t *const src[16]) {
-    for (int half = 0; half < 2; half++)
-        for (int j = 0; j < 8; j++, dst += 3 * TK_LINE) {
-            const size_t low = (size_t)half * 64 + (size_t)j * 4,
-                         top = 128 + (size_t)half * 32 + (size_t)j * 4;
-            lines(dst, src, top, 1, 0), lines(dst + TK_LINE, src, low, 1, 0);
-            lines(dst + 2 * TK_LINE, src, low + 32, 1, 0);
+    for (int part = 0; part < 4; part++) { /* a half of the 256 k, and of its runs of 32 */
+        const size_t at = (size_t)(part % 2) * 16, low = (size_t)(part / 2) * 64 + at,
+                     top = 128 + (size_t)(part / 2) * 32 + at;
+        uint8_t *line = dst + tk__at_q6_k(part), *scale = dst + 832 * (part + 1);
+        for (size_t j = 0; j < 16; j += 4, line += 3 * TK_LINE) {
+            lines(line, src, top + j, 1, 0), lines(line + TK_LINE, src, low + j, 1, 0);
+            lines(line + 2 * TK_LINE, src, low + 32 + j, 1, 0);
         }
-    for (int r = 0; r < 16; r++)
-        for (int j = 0; j < 16; j++) dst[j * 16 + r] = src[r][192 + j];
-    halves(dst + 256, src, 208);
-    memset(dst + 288, 0, 32);
+        for (int r = 0; r < 16; r++)
+            for (int z = 0; z < 4; z++) scale[z * 16 + r] = src[r][192 + part / 2 * 8 + z * 2 + part % 2];
+    }
+    halves(dst + 768, src, 208), memset(dst + 800, 0, 32);
 }
 
 /* The 32 fifth bits at `offset` of each row: bit 4 j + i of a row's dword to bit j of its byte i */
@@ -87,15 +103,13 @@ static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16],
     uint8_t *p;
     switch (t) {
     case TK_Q8_0:
-        p = panel + b / 2 * 1088;
-        lines(p + b % 2 * 512, src, 2, 8, 0x80808080u);
-        halves(p + 1024 + b % 2 * 32, src, 0);
+        lines(panel + tk__at_pair(b, 512, 64), src, 2, 8, 0x80808080u);
+        halves(panel + b / 2 * 1088 + 512 + b % 2 * 32, src, 0);
         break;
     case TK_Q4_0:
     case TK_IQ4_NL:
-        p = panel + b / 2 * 576;
-        lines(p + b % 2 * 256, src, 2, 4, 0);
-        halves(p + 512 + b % 2 * 32, src, 0);
+        lines(panel + tk__at_pair(b, 256, 64), src, 2, 4, 0);
+        halves(panel + b / 2 * 576 + 256 + b % 2 * 32, src, 0);
         break;
     case TK_Q4_1:
     case TK_Q4_Z:
@@ -104,9 +118,9 @@ static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16],
         halves(p + 256, src, 0), halves(p + 288, src, 2);
         break;
     case TK_Q5_0:
-        p = panel + b / 2 * 704;
-        fifth_bits(p + b % 2 * 320, src, 2), lines(p + b % 2 * 320 + TK_LINE, src, 6, 4, 0);
-        halves(p + 640 + b % 2 * 32, src, 0);
+        p = panel + tk__at_pair(b, 320, 64);
+        fifth_bits(p, src, 2), lines(p + TK_LINE, src, 6, 4, 0);
+        halves(panel + b / 2 * 704 + 320 + b % 2 * 32, src, 0);
         break;
     case TK_Q5_1:
         p = panel + b * 384;
@@ -116,30 +130,23 @@ static void pack_block(tk_dtype t, uint8_t *panel, const uint8_t *const src[16],
     case TK_F8:
         p = panel + b * 576;
         for (int r = 0; r < 16; r++) {
-            for (int k = 0; k < 32; k++) p[k * 16 + r] = src[r][4 + k];
-            memcpy(p + 512 + r * 4, src[r], 4);
+            for (int k = 0; k < 32; k++) p[64 + k * 16 + r] = src[r][4 + k];
+            memcpy(p + r * 4, src[r], 4);
         }
         break;
     case TK_MXFP4:
-        p = panel + b / 4 * 1088;
-        lines(p + b % 4 * 256, src, 1, 4, 0);
-        for (int r = 0; r < 16; r++) p[1024 + b % 4 * 16 + r] = src[r][0];
+        lines(panel + tk__at_mxfp4(b), src, 1, 4, 0);
+        p = panel + b / 4 * 1088 + 256 + b % 4 * 16;
+        for (int r = 0; r < 16; r++) p[r] = src[r][0];
         break;
-    case TK_Q2_K:
-        p = panel + b * 1344;
-        lines(p, src, 16, 16, 0), lines(p + 1024, src, 0, 4, 0);
-        halves(p + 1280, src, 80), halves(p + 1312, src, 82);
-        break;
+    case TK_Q2_K: pack_q2_k(panel + b * 1344, src); break;
     case TK_Q3_K: pack_q3_k(panel + b * 1792, src); break;
-    case TK_Q4_K:
-        p = panel + b * 2368;
-        lines(p, src, 16, 32, 0), pack_affine_scales(p + 2048, src);
-        break;
+    case TK_Q4_K: pack_q4_k(panel + b * 2368, src); break;
     case TK_Q5_K: pack_q5_k(panel + b * 2880, src); break;
     case TK_IQ4_XS:
         p = panel + b * 2176;
-        lines(p, src, 8, 32, 0), lines(p + 2048, src, 4, 1, 0);
-        halves(p + 2112, src, 2), halves(p + 2144, src, 0);
+        for (int z = 0; z < 8; z++) lines(p + tk__at_iq4_xs(z), src, 8 + (size_t)z * 16, 4, 0);
+        lines(p + 256, src, 4, 1, 0), halves(p + 320, src, 2), halves(p + 352, src, 0);
         break;
     default: pack_q6_k(panel + b * 3392, src); break;
     }
