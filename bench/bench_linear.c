@@ -64,6 +64,7 @@ static void bench(const row *r, int64_t n, int64_t k, int64_t t, double bandwidt
     job j = { r, { .p = { act, weights, y }, .type = { (uint8_t)r->act, (uint8_t)r->weight, TK_F32 } } };
     j.a.dim['t' - 'a'].n = t, j.a.dim['n' - 'a'].n = n, j.a.dim['k' - 'a'].n = k;
     j.a.scratch = memory(r->scratch(j.a.dim, threads) + 1);
+    j.a.pool = pool;
     const double ops = 2.0 * (double)n * (double)k * (double)t;
     double samples[61]; /* short ones: on a busy machine some run undisturbed */
     int64_t calls = (int64_t)TK_MIN((t == 1 ? 5e7 : 1e9) / ops + 1, 2000.0), at = 0;

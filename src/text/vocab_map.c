@@ -2,6 +2,7 @@
 /* The two hash maps of a tokenizer: piece -> id and (left, right) -> merge. Open addressing at half load,
  * no deletion. Keys come from files, so the hash is seeded: no file can be built to collide. */
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <xxhash.h>
 
@@ -23,9 +24,18 @@ static tk_status out_of_memory(size_t entries) {
     return TK_FAIL(TK_E_NOMEM, "out of memory\na vocabulary map of %zu entries did not fit", entries);
 }
 
+/* Look-ups go everywhere in a table, so large ones lie in huge pages (or every look-up walks page tables too) */
+static void *table(size_t bytes) {
+    const size_t huge = (size_t)2 << 20;
+    if (bytes < huge) return malloc(bytes);
+    void *p = aligned_alloc(huge, tk_align(bytes, huge));
+    if (p) madvise(p, tk_align(bytes, huge), MADV_HUGEPAGE);
+    return p;
+}
+
 static tk_status pieces_resize(tk__pieces *m, size_t entries) {
     size_t cap = slots_for(entries);
-    int32_t *slot = malloc(cap * sizeof *slot);
+    int32_t *slot = table(cap * sizeof *slot);
     void *entry = realloc(m->entry, cap / 2 * sizeof *m->entry);
     if (entry) m->entry = entry;
     if (!slot || !entry) {
@@ -88,7 +98,7 @@ void tk__pieces_free(tk__pieces *m) {
 tk_status tk__merges_init(tk__merges *m, size_t expected) {
     size_t cap = slots_for(expected - expected / 4), bytes; /* at most two thirds full */
     *m = (tk__merges){ .cap = cap, .seed = tk__seed() };
-    if (!tk_mul(cap, sizeof *m->slot, &bytes) || !(m->slot = malloc(bytes))) return out_of_memory(expected);
+    if (!tk_mul(cap, sizeof *m->slot, &bytes) || !(m->slot = table(bytes))) return out_of_memory(expected);
     memset(m->slot, 0xFF, bytes);
     return TK_OK;
 }
