@@ -10,6 +10,7 @@
  *   not finite  NaN and infinities come out where the reference has them, and nowhere else
  *
  *     build/bin/test_kernels [part of "op kernel"]     TOKAMAK_TEST_SEED=n, TOKAMAK_CPU=avx2 */
+#include "base/panels.h"
 #include "core/core.h"
 #include "opcase.h"
 
@@ -244,15 +245,21 @@ static void check_error(const trial *t, rng *r) {
         for (int64_t j = 0; j < count_of(&want, i); j++)
             if (isfinite(want.out[i][j])) largest = fmax(largest, fabs(want.out[i][j]));
         if (exact(t->in)) {
-            for (int64_t j = 0; j < count_of(&want, i); j++)
-                if (got.out[i][j] != naive.out[i][j])
+            for (int64_t j = 0; j < count_of(&want, i); j++) {
+                const float v = (float)naive.out[i][j];
+                const double exactly = t->r->out == TK_H_BF16 ? tk_bf16_f32(tk_f32_bf16(v)) : naive.out[i][j];
+                if (got.out[i][j] != exactly)
                     fail_msg("%s: output %d [%d] is %.9g, the reference has %.9g", t->text, i, (int)j,
-                             got.out[i][j], naive.out[i][j]);
+                             got.out[i][j], exactly);
+            }
             continue;
         }
+        /* A tensor core cuts off what lies below 2^-23 of the largest term, each 16 k; it does not round. */
+        const bool tensor = t->r->needs & TK_CUDA_SM90 && is(t->in, " linear ");
+        const double cuts = tensor ? ceil((double)t->in->dim['k' - 'a'].n / 16) : 0;
         const double error = distance(t, &got, &want, i);
         allowed[i] = fmax(allowed[i], distance(t, &naive, &want, i));
-        if (error > 2 * allowed[i] + probe[i] + 0x1p-24 * largest)
+        if (error > 2 * allowed[i] + probe[i] + (1 + cuts) * 0x1p-24 * largest)
             fail_msg("%s: output %d (%s) is off by %.3g; float reference %.3g, probe %.3g, largest %.3g",
                      t->text, i, sig->o[sig->nin + i].name, error, allowed[i], probe[i], largest);
     }
@@ -389,7 +396,33 @@ static void check_not_finite(const trial *t, rng *r) {
 
 /* ---- rows ---- */
 
-/* Rounds every operand to what the row reads, so that rounding of inputs is no error of the kernel */
+/* The numbers again, to the bfloat16 next to them; the bytes stay */
+static void see_as_bf16(tensor *t) {
+    void *file = t->file;
+    const tk_dtype type = t->file_type;
+    t->file = NULL;
+    tensor_round(t, TK_BF16);
+    free(t->file), t->file = file, t->file_type = type;
+}
+
+/* Panels that keep scales as bfloat16 are given files whose scales are such; the scale is a block's first number. */
+static void round_scales(tensor *t) {
+    const tk_format *f = &tk_formats[t->file_type];
+    float *line = malloc((size_t)t->cols * sizeof *line);
+    for (int64_t i = 0; i < t->rows * (t->cols / f->block); i++) {
+        uint8_t *d = (uint8_t *)t->file + i * f->bytes;
+        const uint16_t h = tk_f32_f16(tk_bf16_f32(tk_f32_bf16(tk_f16_f32(tk_le16(d)))));
+        memcpy(d, &h, sizeof h);
+    }
+    for (int64_t row = 0; row < t->rows; row++) {
+        f->unpack(line, t->file, t->rows, t->cols, row);
+        for (int64_t i = 0; i < t->cols; i++) t->v[row * t->cols + i] = line[i];
+    }
+    free(line);
+}
+
+/* Rounds every operand to what the row reads, so that rounding of inputs is no error of the kernel; what Hopper's
+ * products multiply is bfloat16, of quantized weights too */
 static bool round_operands(instance *in, row *r, tk_dtype weight, bool gradients) {
     for (int adj = 0; adj <= (gradients ? in->op->adjoints : 0); adj++) {
         const signature *sig = &in->op->sig[adj];
@@ -398,6 +431,8 @@ static bool round_operands(instance *in, row *r, tk_dtype weight, bool gradients
             const tk_dtype type = dtype_of(in, sig, i, r, weight);
             if (!has_size(t, type)) return false;
             if (i < sig->nin) tensor_round(t, t->integer ? TK_I32 : plain_form(type));
+            if (i < sig->nin && tk__h_bf16_scale(is(in, " pack ") ? r->out : type)) round_scales(t);
+            if (i < sig->nin && is(in, " linear ") && r->needs & TK_CUDA_SM90 && r->act == TK_BF16) see_as_bf16(t);
         }
     }
     for (int i = 0; i < 2 && in->history[i].v; i++) tensor_round(&in->history[i], weight);

@@ -1,52 +1,104 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linear on Hopper, plain form: a warp owns 16 rows and 8 tokens and reads both straight from memory. For
- * shapes that no faster kernel takes, and the oracle of their order of sums. */
+/* linear and its fused forms on Hopper, weights in panels of any format: which kernel takes how many tokens. All have one
+ * order of sums (panels.cuh), so that the choice changes no bit. Quantized weights of many tokens are dequantized to
+ * panels of bfloat16 in scratch memory first. */
 #include "cuda/gemm_sm90.h"
-#include "cuda/panels.cuh"
+#include "cuda/skinny.h"
 
 namespace tk {
 
-/* Numbers k, k + 1 of a row of activations that has `width`, zeros beyond */
-__device__ inline uint32_t two_numbers(const uint16_t *x, int64_t k, int64_t width) {
-    const uint32_t low = k < width ? x[k] : 0, high = k + 1 < width ? x[k + 1] : 0;
-    return low | high << 16;
+enum { FEW = 16 }; /* tokens up to which the skinny kernel is the faster one for bfloat16 */
+
+static const skinny_kernels *kernels_of(int type) {
+    switch (type) {
+#define SKINNY(T)                                                                                                      \
+    case TK_##T: return &skinny_##T;
+#include "cuda/skinny.def"
+#undef SKINNY
+    default: return NULL; /* rows of kernels.def name no other */
+    }
 }
 
-__global__ void __launch_bounds__(128)
-    linear_chain(float *y, const uint16_t *x, const uint8_t *w, int64_t tokens, int64_t rows, int64_t width) {
-    const int lane = threadIdx.x % 32, g = lane / 4, j = lane % 4 * 2;
-    const int64_t panel = (int64_t)blockIdx.x * 4 + threadIdx.x / 32, t0 = (int64_t)blockIdx.y * 8;
-    if (panel * TK_H_ROWS >= rows) return;
-    const int64_t slabs = tk__h_slabs(width), token = t0 + g;
-    const uint8_t *p = w + panel * slabs * TK_H_BF16_SLAB;
-    float c[4] = {};
-    for (int64_t s = 0; s < slabs; s++, p += TK_H_BF16_SLAB)
-        for (int k = 0; k < TK_H_K; k += 16) {
-            uint32_t a[4], b[2];
-            for (int i = 0; i < 4; i++)
-                a[i] = *(const uint32_t *)(p + tk__h_bf16_at(g + i % 2 * 8, k + i / 2 * 8 + j));
-            for (int i = 0; i < 2; i++)
-                b[i] = token < tokens ? two_numbers(x + token * width, s * TK_H_K + k + i * 8 + j, width) : 0;
-            mma_16x8x16(c, a, b);
-        }
-    for (int i = 0; i < 4; i++) {
-        const int64_t row = panel * TK_H_ROWS + g + i / 2 * 8, t = t0 + j + i % 2;
-        if (row < rows && t < tokens) y[t * rows + row] = c[i];
+/* Bytes of the panels of `rows` rows as bfloat16 */
+static size_t panel_bytes(int64_t rows, int64_t width) {
+    return (size_t)(tk_ceil_div(rows, TK_H_ROWS) * tk__h_slabs(width) * TK_H_BF16_SLAB);
+}
+
+static int parts_of(const skinny_job *j) { return j->what == SKINNY_GLU ? 2 : j->what == SKINNY_ADD ? 1 : 3; }
+
+static bool run_many(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
+    static const gemm_end ends[] = { GEMM_F32, GEMM_ADD, GEMM_GLU };
+    gemm_problem p = {};
+    p.x = j->x, p.tokens = tokens, p.width = j->width, p.other = j->other, p.gated = j->gated, p.stream = stream_of(a);
+    char *room = (char *)a->scratch;
+    for (int m = 0; m < parts_of(j) && (!m || j->what == SKINNY_GLU || j->end[m] > j->end[m - 1]); m++) {
+        p.w[m] = j->w[m], p.y[m] = j->y[m], p.rows[m] = j->rows[m], p.parts = m + 1;
+        if (type == TK_H_BF16) continue;
+        skinny_to_bf16(kernels_of(type), room, j->w[m], j->rows[m], j->width, a);
+        p.w[m] = room, room += panel_bytes(j->rows[m], j->width);
     }
+    return gemm_sm90(&p, ends[j->what]);
+}
+
+static void run(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
+    const size_t each = j->what == SKINNY_GLU ? 2 : 4;
+    if (tokens > (type == TK_H_BF16 ? (int)FEW : (int)SKINNY_TOKENS) && (type == TK_H_BF16 || a->scratch) &&
+        run_many(a, type, j, tokens))
+        return;
+    for (int64_t t = 0; t < tokens; t += SKINNY_TOKENS) {
+        skinny_job part = *j;
+        part.x = j->x + t * j->width, part.tokens = (int)TK_MIN(tokens - t, (int64_t)SKINNY_TOKENS);
+        for (int m = 0; m < 3; m++) part.y[m] = (char *)j->y[m] + (size_t)(t * j->rows[m]) * each;
+        if (j->other) part.other = j->other + t * j->rows[0];
+        skinny_run(kernels_of(type), part, a);
+    }
+}
+
+/* `n` weights from operand 1 on, their results from operand `y` on; letters of their rows */
+static skinny_job job_of(const tk_args *a, int n, const char *rows, int y) {
+    skinny_job j = {};
+    j.x = (const uint16_t *)a->p[0], j.width = TK_DIM(a, 'k');
+    for (int m = 0, end = 0; m < 3; m++) {
+        const int i = m < n ? m : n - 1; /* those that are not there are empty */
+        j.w[m] = (const uint8_t *)a->p[1 + i], j.rows[m] = (int)TK_DIM(a, rows[i]), j.y[m] = a->p[y + i];
+        if (m < n) end += (int)tk_ceil_div(j.rows[m], TK_H_ROWS);
+        j.end[m] = end;
+    }
+    return j;
 }
 
 } // namespace tk
 
 extern "C" void linear_sm90(const tk_args *a) {
-    const int64_t t = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k');
-    if (t < 1) return;
-    if (t > 64) {
-        tk::gemm_problem p = {};
-        p.x = a->p[0], p.tokens = t, p.width = k, p.parts = 1, p.w[0] = a->p[1], p.y[0] = a->p[2],
-        p.rows[0] = n, p.stream = tk::stream_of(a);
-        if (tk::gemm_sm90(&p, tk::GEMM_F32)) return;
-    }
-    const dim3 grid((unsigned)tk_ceil_div(n, 4 * TK_H_ROWS), (unsigned)tk_ceil_div(t, 8));
-    tk::linear_chain<<<grid, 128, 0, tk::stream_of(a)>>>((float *)a->p[2], (const uint16_t *)a->p[0],
-                                                         (const uint8_t *)a->p[1], t, n, k);
+    const tk::skinny_job j = tk::job_of(a, 1, "n", 2);
+    tk::run(a, a->type[1], &j, TK_DIM(a, 't'));
 }
+
+extern "C" void linear3_sm90(const tk_args *a) {
+    const tk::skinny_job j = tk::job_of(a, 3, "abc", 4);
+    tk::run(a, a->type[1], &j, TK_DIM(a, 't'));
+}
+
+extern "C" void linear_add_sm90(const tk_args *a) {
+    tk::skinny_job j = tk::job_of(a, 1, "n", 3);
+    j.what = tk::SKINNY_ADD, j.other = (const float *)a->p[2];
+    tk::run(a, a->type[1], &j, TK_DIM(a, 't'));
+}
+
+extern "C" void linear2_glu_quant_sm90(const tk_args *a) {
+    tk::skinny_job j = tk::job_of(a, 2, "nn", 3);
+    for (int m = 0; m < 3; m++) j.end[m] = (int)tk_ceil_div(j.rows[0], TK_H_ROWS), j.y[m] = a->p[3];
+    j.what = tk::SKINNY_GLU, j.gated = tk::gating_of(&a->attr);
+    tk::run(a, a->type[1], &j, TK_DIM(a, 't'));
+}
+
+/* Scratch of quantized weights: panels of bfloat16, for more tokens than the skinny kernels take */
+static size_t dequantized(const tk_dim dim[26], const char *rows) {
+    size_t bytes = 0;
+    for (; *rows && dim['t' - 'a'].n > tk::SKINNY_TOKENS; rows++)
+        bytes += tk::panel_bytes(dim[*rows - 'a'].n, dim['k' - 'a'].n);
+    return bytes;
+}
+extern "C" size_t linear_sm90_scratch(const tk_dim dim[26], int) { return dequantized(dim, "n"); }
+extern "C" size_t linear3_sm90_scratch(const tk_dim dim[26], int) { return dequantized(dim, "abc"); }
+extern "C" size_t linear2_sm90_scratch(const tk_dim dim[26], int) { return dequantized(dim, "nn"); }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pack and quant for Hopper's products: weights into panels (base/panels.h), activations to bfloat16. */
+/* pack and quant for Hopper's products: weights into panels (base/panels.h), activations to bfloat16. Packing runs once,
+ * at load, behind copies that are slower; so it is written for all formats alike and not for speed. */
 #include "cuda/panels.cuh"
+#include "cuda/weights.cuh"
 
 namespace tk {
 
@@ -21,6 +23,142 @@ __global__ void pack_bf16(uint4 *to, const uint16_t *from, int64_t rows, int64_t
     }
 }
 
+/* The same from numbers of any format, rounded: for formats that few files have, whose products are bfloat16's */
+template <int T> __global__ void pack_rounded(uint4 *to, const uint8_t *from, int64_t rows, int64_t cols) {
+    const int64_t slabs = tk__h_slabs(cols), n = (rows + TK_H_ROWS - 1) / TK_H_ROWS * slabs * (TK_H_BF16_SLAB / 16);
+    TK_GRID_LOOP(i, n) {
+        const int row = (int)(i % TK_H_ROWS), chunk = (int)(i / TK_H_ROWS % 8);
+        const int64_t slab = i / (TK_H_BF16_SLAB / 16);
+        const int64_t r = slab / slabs * TK_H_ROWS + row, k = slab % slabs * TK_H_K + chunk * 8;
+        union {
+            uint4 all;
+            uint16_t h[EIGHT];
+        } v = {};
+        if (r < rows && k < cols) {
+            float number[EIGHT];
+            weights<T> w = {};
+            w.load(from, cols, r, k);
+            w.numbers(number);
+            for (int j = 0; j < EIGHT; j++) v.h[j] = to_bf16(number[j]);
+        }
+        to[slab * (TK_H_BF16_SLAB / 16) + tk__h_bf16_at(row, chunk * 8) / 16] = v.all;
+    }
+}
+
+/* ---- quantized: what a block of a file has for number j ---- */
+
+/* 32 values in 16 bytes */
+__device__ inline int nibble_of(const uint8_t *q, int j) { return q[j % 16] >> j / 16 * 4 & 15; }
+
+__device__ static int file_code(int type, const uint8_t *b, int j) {
+    const int run = j / 32, l = j % 32; /* of the K-quants */
+    switch (type) {
+    case TK_Q8_0: return b[2 + j] ^ 0x80;
+    case TK_F8: return b[4 + j];
+    case TK_Q4_1:
+    case TK_Q4_Z: return nibble_of(b + 4, j);
+    case TK_Q5_0: return nibble_of(b + 6, j) | (b[2 + j / 8] >> j % 8 & 1) << 4;
+    case TK_Q5_1: return nibble_of(b + 8, j) | (b[4 + j / 8] >> j % 8 & 1) << 4;
+    case TK_MXFP4: return nibble_of(b + 1, j);
+    case TK_Q4_K: return b[16 + run / 2 * 32 + l] >> run % 2 * 4 & 15;
+    case TK_Q5_K: return (b[48 + run / 2 * 32 + l] >> run % 2 * 4 & 15) | (b[16 + l] >> run & 1) << 4;
+    case TK_Q6_K:
+        return (b[run / 4 * 64 + run % 2 * 32 + l] >> run % 4 / 2 * 4 & 15) |
+               (b[128 + run / 4 * 32 + l] >> run % 4 * 2 & 3) << 4;
+    case TK_Q2_K: return b[16 + run / 4 * 32 + l] >> run % 4 * 2 & 3;
+    case TK_Q3_K: return (b[32 + run / 4 * 32 + l] >> run % 4 * 2 & 3) | (b[l] >> run & 1) << 2;
+    case TK_IQ4_XS: return nibble_of(b + 8 + run * 16, l);
+    default: return nibble_of(b + 2, j); /* Q4_0, IQ4_NL */
+    }
+}
+
+/* The bytes of the scale of number j, and of its twin */
+__device__ static void file_scale(int type, const uint8_t *b, int j, uint8_t scale[4], uint8_t twin[4]) {
+    const int run = j / 32, part = j / 16;
+    switch (type) {
+    case TK_Q4_K:
+    case TK_Q5_K: {
+        const uint8_t *s = b + 4;
+        scale[0] = run < 4 ? s[run] & 63 : (s[run + 4] & 15) | s[run - 4] >> 6 << 4;
+        twin[0] = run < 4 ? s[run + 4] & 63 : s[run + 4] >> 4 | s[run] >> 6 << 4;
+        return;
+    }
+    case TK_Q6_K: scale[0] = b[192 + part]; return;
+    case TK_Q2_K: scale[0] = b[part]; return;
+    case TK_Q3_K: /* 16 of six bits: low halves in 8 bytes, top pairs in 4 */
+        scale[0] = (uint8_t)((b[96 + part % 8] >> part / 8 * 4 & 15) | (b[104 + part % 4] >> part / 4 * 2 & 3) << 4);
+        return;
+    case TK_IQ4_XS:
+        scale[0] = (uint8_t)((b[4 + run / 2] >> run % 2 * 4 & 15) | (b[2 + run / 4] >> run % 4 * 2 & 3) << 4);
+        return;
+    case TK_MXFP4: scale[0] = b[0]; return;
+    default:
+        for (int i = 0; i < (type == TK_F8 ? 4 : 2); i++) scale[i] = b[i], twin[i] = b[2 + i];
+    }
+}
+
+/* Where a block of 256 has its d; dmin follows */
+__device__ static int file_super(int type) {
+    return type == TK_Q6_K ? 208 : type == TK_Q2_K ? 80 : type == TK_Q3_K ? 108 : 0;
+}
+
+struct quantized {
+    int from, to;    /* types */
+    int block, each; /* k and bytes of a file's block */
+    int slab;        /* bytes */
+    int64_t rows, cols;
+    const uint8_t *file;
+    __device__ const uint8_t *block_of(int64_t row, int64_t k) const {
+        return row < rows && k < cols ? file + (row * (cols / block) + k / block) * each : NULL;
+    }
+};
+
+/* A thread makes the codes of the 32 numbers of a lane in 64 k; those of the first 16 lanes make scales, too, of the
+ * row that has their number. */
+__global__ void pack_quantized(uint8_t *to, quantized q) {
+    const tk_h_form f = tk__h_form(q.to);
+    const int64_t slabs = (q.cols + f.k - 1) / f.k, n = (q.rows + TK_H_ROWS - 1) / TK_H_ROWS * slabs * (f.k / 64) * 32;
+    TK_GRID_LOOP(at, n) {
+        const int lane = (int)(at % 32), sub = (int)(at / 32 % (f.k / 64));
+        const int64_t index = at / 32 / (f.k / 64), row0 = index / slabs * TK_H_ROWS, k0 = index % slabs * f.k + sub * 64;
+        uint8_t *slab = to + index * q.slab, *low = slab + sub * 128 * f.low,
+                *top = slab + tk__h_top_at(f) + sub * 128 * f.top;
+        for (int part = 0; part < 16; part++) { /* s, i: numbers of h = 0 and 1 share no byte but in 8 bits */
+            const int row = lane / 4 + part % 2 * 8, k = part / 4 * 16 + part / 2 % 2 * 8 + lane % 4 * 2;
+            for (int h = 0; h < 2; h++) {
+                const uint8_t *b = q.block_of(row0 + row, k0 + k + h);
+                const int code = b ? file_code(q.from, b, (int)((k0 + k + h) % q.block)) : 0;
+                int shift, place = tk__h_place(f.low, row, k + h, &shift);
+                const int keep = shift ? low[place] & ((1 << shift) - 1) : 0; /* bits are filled from below */
+                low[place] = (uint8_t)(keep | (code & ((1 << f.low) - 1)) << shift);
+                if (!f.top) continue;
+                place = tk__h_place(f.top, row, k + h, &shift);
+                const int kept = shift ? top[place] & ((1 << shift) - 1) : 0;
+                top[place] = (uint8_t)(kept | code >> f.low << shift);
+            }
+        }
+        if (lane >= TK_H_ROWS) continue;
+        uint8_t *scales = slab + tk__h_scales_at(f) + sub * tk__h_scales_bytes(f);
+        for (int k = 0; k < 64; k += f.scale) {
+            uint8_t scale[4] = {}, twin[4] = {}, *p = scales + tk__h_scale_at(f, lane, k);
+            const uint8_t *b = q.block_of(row0 + lane, k0 + k);
+            if (b) file_scale(q.from, b, (int)((k0 + k) % q.block), scale, twin);
+            if (tk__h_bf16_scale(q.to)) {
+                const uint16_t d = to_bf16(from_f16((uint16_t)(scale[0] | scale[1] << 8)));
+                scale[0] = (uint8_t)d, scale[1] = (uint8_t)(d >> 8);
+            }
+            for (int i = 0; i < f.bytes; i++) {
+                p[i] = scale[i];
+                if (f.twin) p[tk__h_scales_bytes(f) / 2 + i] = twin[i];
+            }
+        }
+        const bool two = tk__h_two_supers(q.to);
+        const uint8_t *b = q.block_of(row0 + lane, k0);
+        for (int i = 0; f.super && sub == 0 && i < (two ? 4 : 2); i++)
+            slab[tk__h_super_at(f) + tk__h_super_of(lane, two, i / 2) + i % 2] = b ? b[file_super(q.from) + i] : 0;
+    }
+}
+
 __global__ void quant_bf16(uint16_t *q, const float *x, int64_t n) {
     TK_GRID_LOOP(i, n) q[i] = to_bf16(x[i]);
 }
@@ -29,8 +167,30 @@ __global__ void quant_bf16(uint16_t *q, const float *x, int64_t n) {
 
 extern "C" void pack_panels_cuda(const tk_args *a) {
     const int64_t n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k');
-    tk::pack_bf16<<<tk::blocks_for(n * k / 8 + 1, 256), 256, 0, tk::stream_of(a)>>>((uint4 *)a->p[1],
-                                                                                (const uint16_t *)a->p[0], n, k);
+    const unsigned blocks = tk::blocks_for(n * k / 8 + 1, 256);
+    if (a->type[1] == TK_H_BF16) {
+        uint4 *to = (uint4 *)a->p[1];
+        switch (a->type[0]) {
+#define ROUNDED(T)                                                                                                     \
+    case T: tk::pack_rounded<T><<<blocks, 256, 0, tk::stream_of(a)>>>(to, (const uint8_t *)a->p[0], n, k); break;
+            ROUNDED(TK_Q4_1)
+            ROUNDED(TK_Q5_0)
+            ROUNDED(TK_Q5_1)
+            ROUNDED(TK_Q5_K)
+            ROUNDED(TK_Q2_K)
+            ROUNDED(TK_Q3_K)
+            ROUNDED(TK_MXFP4)
+            ROUNDED(TK_IQ4_NL)
+            ROUNDED(TK_IQ4_XS)
+#undef ROUNDED
+        default: tk::pack_bf16<<<blocks, 256, 0, tk::stream_of(a)>>>(to, (const uint16_t *)a->p[0], n, k);
+        }
+        return;
+    }
+    const tk_format *from = &tk_formats[a->type[0]];
+    const tk::quantized q = { a->type[0], a->type[1], from->block, from->bytes, tk_formats[a->type[1]].bytes,
+                              n,          k,          (const uint8_t *)a->p[0] };
+    tk::pack_quantized<<<tk::blocks_for(n * k / 32 + 1, 128), 128, 0, tk::stream_of(a)>>>((uint8_t *)a->p[1], q);
 }
 
 extern "C" void quant_bf16_cuda(const tk_args *a) {

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products of few tokens: kernels of some formats; split so that they compile side by side. */
+#include "cuda/skinny.cuh"
+
+namespace tk {
+
+TK_SKINNY_COMMON(H_Q4_K)
+TK_SKINNY_COMMON(H_Q6_K)
+
+} // namespace tk

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a product of few tokens is laid over the GPU: which kernel, how many warps, how much of shared memory is weights
+ * on their way and how much activations. */
+#include <cuda.h>
+
+#include "cuda/skinny.h"
+
+namespace tk {
+
+typedef CUresult encode_map(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
+                            const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* [width / 64][tokens][64] in the 128-byte swizzle, `each` steps of 64 k at a time */
+static bool map_of(CUtensorMap *map, const skinny_job *j) {
+    static encode_map *encode;
+    void *f = NULL;
+    cudaDriverEntryPointQueryResult how;
+    if (!encode && cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault, &how) ==
+                       cudaSuccess)
+        encode = (encode_map *)f;
+    const cuuint64_t dims[] = { 64, (cuuint64_t)j->tokens, (cuuint64_t)j->width / 64 },
+                     strides[] = { (cuuint64_t)j->width * 2, 128 };
+    const cuuint32_t box[] = { 64, (cuuint32_t)j->tokens, (cuuint32_t)j->xeach }, one[] = { 1, 1, 1 };
+    return encode &&
+           encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)j->x, dims, strides, box, one,
+                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+static int sms(void) {
+    static int known;
+    int device = 0;
+    if (!known && cudaGetDevice(&device) == cudaSuccess)
+        cudaDeviceGetAttribute(&known, cudaDevAttrMultiProcessorCount, device);
+    return TK_MAX(known, 1);
+}
+
+static void start(const void *kernel, dim3 grid, int threads, int shared, void **args, const tk_args *a) {
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t how = {};
+    how.gridDim = grid, how.blockDim = dim3((unsigned)threads), how.dynamicSmemBytes = (size_t)shared;
+    how.stream = stream_of(a), how.attrs = &early, how.numAttrs = 1;
+    if (shared > 48 << 10) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+    cudaLaunchKernelExC(&how, kernel, args);
+}
+
+/* A part of an SM's shared memory lets the next kernel's weights in while this one ends. bfloat16 waits for memory, what
+ * is dequantized for its warps: more of them, rather than deeper rings (docs/FACTS.md). */
+enum { HALF_SHARED = 108 << 10, THIRD_SHARED = 72 << 10, ALL_SHARED = 227 << 10, XSLOT = 16 << 10, TEAM = 3, LONG = 32 };
+
+/* How a block does its tiles: teams side by side, warps a team, bytes of a turn, accumulators of a lane */
+struct blocking {
+    int teams, team, turn, accumulators;
+};
+
+/* Rings of `most` bytes in all; the bytes taken, 0: less than two turns a warp */
+static uint32_t lay_out(skinny_job *j, const blocking *b, uint32_t most) {
+    const int all = (int)tk_align((size_t)j->steps, SKINNY_TURN), line = j->tokens * 128, warps = b->teams * b->team;
+    j->team = b->team;
+    j->xeach = TK_MAX((int)SKINNY_TURN, TK_MIN(all, XSLOT / line / SKINNY_TURN * SKINNY_TURN));
+    const int chunks = (int)tk_ceil_div(j->steps, j->xeach), room = TK_MAX(2, (int)most * 2 / 5 / (j->xeach * line));
+    j->xslots = chunks <= room ? chunks : TK_MIN(room, 4);
+    for (j->slots = 8; j->slots > 1; j->slots--) {
+        const uint32_t bytes = skinny_room(*j, warps, b->turn, b->accumulators, 0).end(*j);
+        if (bytes <= most) return bytes;
+    }
+    return 0;
+}
+
+/* The most warps for which there is room: for `tall` tiles of an SM, `most` warps */
+static uint32_t choose(skinny_job *j, blocking *b, int tall, int most, uint32_t room) {
+    uint32_t bytes = 0;
+    b->team = 1, b->teams = tall;
+    if (2 * tall <= most)
+        for (b->team = TK_MIN((int)TEAM, most / tall); b->team > 1 && !bytes; b->team -= !bytes) bytes = lay_out(j, b, room);
+    for (int rounds = (int)tk_ceil_div(tall, most); !bytes && rounds <= tall; rounds++) {
+        b->teams = (int)tk_ceil_div(tall, rounds);
+        bytes = lay_out(j, b, room);
+    }
+    return bytes;
+}
+
+void skinny_run(const skinny_kernels *kernels, skinny_job j, const tk_args *a) {
+    int n = j.tokens <= 8 ? 0 : j.tokens <= 16 ? 1 : 2, panels = j.what == SKINNY_GLU || n == 2 ? 2 : 1;
+    if (!kernels->ring[n][panels - 1]) n = 2, panels = 2;
+    const int tiles8 = n == 2 ? 8 : n + 1, most = skinny_threads(tiles8, panels) / 32 - 1;
+    j.tiles = j.what == SKINNY_GLU ? j.end[2] : (int)tk_ceil_div(j.end[2], panels);
+    j.steps = (int)tk__h_slabs(j.width), j.slabs = (int)tk_ceil_div(j.width, kernels->k);
+    const int grid = TK_MIN(sms(), j.tiles), tall = (int)tk_ceil_div(j.tiles, grid);
+    blocking b = { 1, 1, panels * (SKINNY_TURN * 64 / kernels->k) * kernels->bytes, panels * tiles8 * 4 };
+    uint32_t shared = 0;
+    if (tall <= LONG && n < 2 && kernels == &skinny_H_BF16)
+        shared = choose(&j, &b, tall, most, HALF_SHARED);
+    else if (tall <= LONG && n < 2) {
+        shared = choose(&j, &b, tall, most, THIRD_SHARED);
+        if (b.teams < tall && tall <= most) shared = 0;
+    }
+    if (!shared) shared = choose(&j, &b, tall, most, ALL_SHARED);
+    CUtensorMap map;
+    if (shared && j.width % 64 == 0 && (uintptr_t)j.x % 16 == 0 && map_of(&map, &j)) {
+        void *args[] = { &map, &j };
+        start(kernels->ring[n][panels - 1], dim3((unsigned)grid), b.teams * b.team * 32 + 32, (int)shared, args, a);
+        return;
+    }
+    panels = j.what == SKINNY_GLU ? 2 : 1;
+    j.tiles = j.end[2];
+    void *args[] = { &j };
+    start(kernels->chain[panels - 1], dim3((unsigned)j.tiles, (unsigned)tk_ceil_div(j.tokens, 8)), 32, 0, args, a);
+}
+
+void skinny_to_bf16(const skinny_kernels *kernels, void *to, const void *from, int64_t rows, int64_t width, const tk_args *a) {
+    int64_t panels = tk_ceil_div(rows, TK_H_ROWS);
+    int slabs = (int)tk_ceil_div(width, kernels->k), steps = (int)tk__h_slabs(width);
+    void *args[] = { &to, &from, &panels, &slabs, &steps };
+    start(kernels->to_bf16, dim3(blocks_for(panels * slabs, 4)), 128, 0, args, a);
+}
+
+} // namespace tk
