@@ -8,7 +8,8 @@
  *
  * A tile is up to 16 rows of 64 bytes; its size is set by the configuration, which is per thread. amx_dp multiplies
  * bfloat16, exactly so: for each element of C, from zero, one chain of fused multiply-adds over the even elements of k
- * and one over the odd ones, then C += even + odd; subnormal inputs and results are zero. */
+ * and one over the odd ones, then C += even + odd; subnormal inputs and results are zero. amx_dp8 multiplies signed
+ * bytes, four to a dword, into sums of 32 bits. */
 #ifndef TK_AMX_H
 #define TK_AMX_H
 #include <stdint.h>
@@ -43,6 +44,8 @@ static inline void amx_release(void) { __asm__ volatile("tilerelease" ::); }
     })
 #define amx_dp(c, a, b)                                                                                      \
     __extension__({ __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::); })
+#define amx_dp8(c, a, b)                                                                                     \
+    __extension__({ __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::); })
 
 #else
 
@@ -90,6 +93,17 @@ static inline void amx_dp(int c, int a, int b) {
         for (int n = 0; n < 16; n++) sum[n] += even[n] + odd[n];
         memcpy(u, sum, sizeof u);
         for (int n = 0; n < 16; n++) sum[n] = amx_flush(u[n]);
+        memcpy(amx_state.tile[c][m], sum, sizeof sum);
+    }
+}
+static inline void amx_dp8(int c, int a, int b) {
+    for (int m = 0; m < amx_state.config.rows[c]; m++) {
+        int32_t sum[16];
+        memcpy(sum, amx_state.tile[c][m], sizeof sum);
+        for (int p = 0; p < amx_state.config.row_bytes[a] / 4; p++)
+            for (int n = 0; n < 16; n++)
+                for (int i = 0; i < 4; i++)
+                    sum[n] += (int8_t)amx_state.tile[a][m][p * 4 + i] * (int8_t)amx_state.tile[b][p][n * 4 + i];
         memcpy(amx_state.tile[c][m], sum, sizeof sum);
     }
 }

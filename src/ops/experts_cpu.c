@@ -37,19 +37,20 @@ static size_t lay_out(gathered *g, const tk_dim dim[26], uint8_t *room) {
 }
 
 /* By what the linear kernel itself needs (the scratch column of linear.def), which lies behind ours */
-tk_scratch gather_scratch, experts_NO_SCRATCH, experts_gather_scratch;
-size_t experts_NO_SCRATCH(const tk_dim dim[26], int nth) {
-    gathered g;
-    (void)nth;
-    return lay_out(&g, dim, NULL);
-}
-size_t experts_gather_scratch(const tk_dim dim[26], int nth) {
+tk_scratch gather_scratch, linear_a8_amx_scratch;
+tk_scratch experts_NO_SCRATCH, experts_gather_scratch, experts_linear_a8_amx_scratch;
+static size_t with_own(const tk_dim dim[26], int nth, tk_scratch *linear) {
     gathered g;
     tk_dim inner[26];
     const size_t own = lay_out(&g, dim, NULL);
     memcpy(inner, dim, sizeof inner);
     inner['t' - 'a'] = (tk_dim){ g.pairs, 0, g.pairs }, inner['n' - 'a'] = (tk_dim){ g.wide, 0, g.wide };
-    return own + gather_scratch(inner, nth);
+    return own + (linear ? linear(inner, nth) : 0);
+}
+size_t experts_NO_SCRATCH(const tk_dim dim[26], int nth) { return with_own(dim, nth, NULL); }
+size_t experts_gather_scratch(const tk_dim dim[26], int nth) { return with_own(dim, nth, gather_scratch); }
+size_t experts_linear_a8_amx_scratch(const tk_dim dim[26], int nth) {
+    return with_own(dim, nth, linear_a8_amx_scratch);
 }
 
 /* Pairs by expert, in the order of tokens: a counting sort. */
