@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Speed of every linear row of kernels.def that this machine can run, and its share of the limits, which are
- * measured in the same process: reading memory with all threads, and the unit's peak (int8 dot products, float32
- * fused multiply-adds or bfloat16 tiles in registers). With one thread it is processor time that counts, so that a
+ * measured in the same process: reading memory with all threads, and the fastest unit's peak (int8 or bfloat16
+ * products, float32 fused multiply-adds, in registers). With one thread it is processor time that counts, so that a
  * busy machine disturbs less.
  *     bench_linear [--threads N] [--filter TEXT] [--shape N,K] [--tokens T]
  * The weights of a one-token run are walked through copies of 256 MiB in all, so they come from memory. */
@@ -103,10 +103,9 @@ int main(int argc, char **argv) {
     double bandwidth;
     if (tk_measure_read(pool, POOL_BYTES, 9, &bandwidth) != TK_OK) return 1;
     const double int8 = tk_measure_ops(pool, TK_UNIT_INT8), f32 = tk_measure_ops(pool, TK_UNIT_F32),
-                 bf16 = tk_measure_ops(pool, TK_UNIT_BF16), tiles = tk_measure_ops(pool, TK_UNIT_TILES);
-    printf("limits with %d threads: memory %.1f GB/s, int8 %.0f GOP/s, bfloat16 %.0f, float32 %.0f, "
-           "tiles %.0f GFLOP/s\n",
-           threads, bandwidth / 1e9, int8 / 1e9, bf16 / 1e9, f32 / 1e9, tiles / 1e9);
+                 bf16 = tk_measure_ops(pool, TK_UNIT_BF16);
+    printf("limits with %d threads: memory %.1f GB/s, int8 %.0f GOP/s, bfloat16 %.0f, float32 %.0f GFLOP/s\n",
+           threads, bandwidth / 1e9, int8 / 1e9, bf16 / 1e9, f32 / 1e9);
     static const int64_t shapes[][2] = { { 576, 576 },   { 1536, 576 },  { 576, 1536 },
                                          { 2048, 2048 }, { 8192, 2048 }, { 2048, 8192 } };
     static const int64_t tokens[] = { 1, 8, 512 };
@@ -117,10 +116,9 @@ int main(int argc, char **argv) {
             for (size_t m = 0; m < (t ? 1 : TK_COUNT(tokens)); m++)
                 bench(&tk_kernels[i], n ? n : shapes[s][0], n ? k : shapes[s][1], t ? t : tokens[m],
                       bandwidth,
-                      tk_kernels[i].act == TK_A8     ? int8
-                      : tk_kernels[i].act == TK_BF16 ? bf16
-                      : tk_kernels[i].act == TK_A16  ? tiles
-                                                     : f32);
+                      tk_kernels[i].act == TK_A8                                       ? int8
+                      : tk_kernels[i].act == TK_BF16 || tk_kernels[i].act == TK_A16 ? bf16
+                                                                                     : f32);
     }
     tk_pool_free(pool);
     free(weights);

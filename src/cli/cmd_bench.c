@@ -117,7 +117,6 @@ static tk_status machine_limits(const bench *b, tk_dtype type, limits *l) {
     tk_status s = tk_measure_read(pool, 0, 5, &l->memory);
     const bool quantized = tk_formats[type].block > 1;
     l->ops = tk_measure_ops(pool, quantized ? TK_UNIT_INT8 : type == TK_BF16 ? TK_UNIT_BF16 : TK_UNIT_F32);
-    if (quantized || type == TK_BF16) l->ops = TK_MAX(l->ops, tk_measure_ops(pool, TK_UNIT_TILES));
     tk_pool_free(pool);
     return s;
 }

@@ -11,10 +11,10 @@
  * memory): the best of `reps` passes (fewer on a machine that is busy for a second), so a limit and no
  * average. */
 tk_status tk_measure_read(tk_pool *pool, size_t bytes, int reps, double *bytes_per_second);
-typedef enum tk_unit { TK_UNIT_F32, TK_UNIT_INT8, TK_UNIT_BF16, TK_UNIT_TILES } tk_unit;
-/* Multiplications plus additions a second of the pool's threads together, in a unit of this CPU's tier: float32, int8
- * or bfloat16 dot products of vectors (float32's where it has none), or bfloat16 tiles (AMX; 0 where it has none). The
- * best of 60 passes of a millisecond or so. */
+typedef enum tk_unit { TK_UNIT_F32, TK_UNIT_INT8, TK_UNIT_BF16 } tk_unit;
+/* Multiplications plus additions a second of the pool's threads together, in this CPU's fastest unit for the numbers:
+ * vectors, or tiles (AMX) for int8 and bfloat16 (float32's where it has none for bfloat16). The best of 60 passes of a
+ * millisecond or so. */
 double tk_measure_ops(tk_pool *pool, tk_unit unit);
 /* Bytes of the last-level cache; 0 when the system does not tell. */
 size_t tk_cpu_cache(void);

@@ -4,8 +4,6 @@
  */
 #include "cpu/cpu.h"
 
-static double none(int64_t passes) { return 0 * (double)passes; }
-
 #if defined(__x86_64__)
 /* registers 0-9 accumulate products of 10 and 11, all zero: no number is ever slow */
 #define CHAIN(op, r, n) op " %%" r "mm10, %%" r "mm11, %%" r "mm" #n "\n"
@@ -30,23 +28,27 @@ CHAINS(f32_avx2, "vfmadd231ps", "y", 16)
 
 #ifndef TOKAMAK_AMX_EMULATED
 /* Tiles 0-3 accumulate products of 4, 5 and 6, 7, as the kernels do; all are zero */
-static double tiles_amx(int64_t passes) {
-    static const struct {
-        uint8_t palette, start, unused[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config __attribute__((aligned(64))) = { .palette = 1,
-                                              .row_bytes = { 64, 64, 64, 64, 64, 64, 64, 64 },
-                                              .rows = { 16, 16, 16, 16, 16, 16, 16, 16 } };
-    __asm__ volatile("ldtilecfg %0" ::"m"(config));
-    for (int64_t i = 0; i < passes; i++)
-        __asm__ volatile("tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n tdpbf16ps %%tmm7, %%tmm4, %%tmm1\n"
-                         "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n tdpbf16ps %%tmm7, %%tmm5, %%tmm3\n" ::);
-    __asm__ volatile("tilerelease" ::);
-    return 4.0 * (double)passes * 16 * 16 * 32 * 2;
-}
+#define TILES(name, op, k)                                                                                   \
+    static double name(int64_t passes) {                                                                     \
+        __asm__ volatile("ldtilecfg %0" ::"m"(tile_config));                                                 \
+        for (int64_t i = 0; i < passes; i++)                                                                 \
+            __asm__ volatile(op " %%tmm6, %%tmm4, %%tmm0\n" op " %%tmm7, %%tmm4, %%tmm1\n" op                \
+                                " %%tmm6, %%tmm5, %%tmm2\n" op " %%tmm7, %%tmm5, %%tmm3\n" ::);              \
+        __asm__ volatile("tilerelease" ::);                                                                  \
+        return 4.0 * (double)passes * 16 * 16 * (k) * 2;                                                     \
+    }
+static const struct {
+    uint8_t palette, start, unused[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config __attribute__((aligned(64))) = { .palette = 1,
+                                               .row_bytes = { 64, 64, 64, 64, 64, 64, 64, 64 },
+                                               .rows = { 16, 16, 16, 16, 16, 16, 16, 16 } };
+TILES(bf16_amx, "tdpbf16ps", 32)
+TILES(int8_amx, "tdpbssd", 64)
 #else
-#define tiles_amx none
+#define bf16_amx bf16_avx512
+#define int8_amx int8_avx512
 #endif
 #endif
 
@@ -77,11 +79,11 @@ static void work(void *arg, int ith, int nth) {
 }
 
 double tk_measure_ops(tk_pool *pool, tk_unit unit) {
-    job j = { .run = unit == TK_UNIT_TILES ? none : f32_plain };
+    job j = { .run = f32_plain };
 #if defined(__x86_64__)
     const unsigned have = tk_cpu_features();
-    if (unit == TK_UNIT_TILES) {
-        if (have & TK_CPU_AMX) j.run = tiles_amx;
+    if (unit != TK_UNIT_F32 && have & TK_CPU_AMX) {
+        j.run = unit == TK_UNIT_INT8 ? int8_amx : bf16_amx;
     } else if (unit == TK_UNIT_BF16 && have & TK_CPU_BF16) {
         j.run = bf16_avx512;
     } else if (have & TK_CPU_AVX512) {

@@ -21,7 +21,7 @@ typedef struct amx_config {
     uint8_t rows[16];
 } __attribute__((aligned(64))) amx_config;
 
-/* Tile `t` (a literal 0-7) of `rows` rows of `row_bytes` bytes */
+/* Tile `t` (0-7, a constant) of `rows` rows of `row_bytes` bytes */
 static inline void amx_tile(amx_config *c, int t, int rows, int row_bytes) {
     c->palette = 1, c->rows[t] = (uint8_t)rows, c->row_bytes[t] = (uint16_t)row_bytes;
 }
@@ -31,21 +31,22 @@ static inline void amx_tile(amx_config *c, int t, int rows, int row_bytes) {
 static inline void amx_configure(const amx_config *c) { __asm__ volatile("ldtilecfg %0" ::"m"(*c)); }
 /* Tiles in use slow down context switches and keep a sleeping core awake */
 static inline void amx_release(void) { __asm__ volatile("tilerelease" ::); }
-#define amx_zero(t) __extension__({ __asm__ volatile("tilezero %%tmm" #t ::); })
+#define amx_zero(t) __extension__({ __asm__ volatile("tilezero %%tmm%c0" ::"i"(t)); })
 #define amx_load(t, p, step)                                                                                 \
     __extension__({                                                                                          \
-        __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"((const void *)(p)), "r"((int64_t)(step))      \
+        __asm__ volatile("tileloadd (%1,%2,1), %%tmm%c0" ::"i"(t), "r"((const void *)(p)),                   \
+                         "r"((int64_t)(step))                                                                \
                          : "memory");                                                                        \
     })
 #define amx_store(t, p, step)                                                                                \
     __extension__({                                                                                          \
-        __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"((void *)(p)), "r"((int64_t)(step))        \
+        __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)" ::"i"(t), "r"((void *)(p)), "r"((int64_t)(step))   \
                          : "memory");                                                                        \
     })
-#define amx_dp(c, a, b)                                                                                      \
-    __extension__({ __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::); })
-#define amx_dp8(c, a, b)                                                                                     \
-    __extension__({ __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::); })
+#define AMX_PRODUCT(op, c, a, b)                                                                             \
+    __extension__({ __asm__ volatile(op " %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(c), "i"(a), "i"(b)); })
+#define amx_dp(c, a, b) AMX_PRODUCT("tdpbf16ps", c, a, b)
+#define amx_dp8(c, a, b) AMX_PRODUCT("tdpbssd", c, a, b)
 
 #else
 

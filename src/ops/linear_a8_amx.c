@@ -133,21 +133,16 @@ INLINE const uint8_t *unit_block(const int lines, const int mins, const uint8_t 
     return x + (size_t)(lines == 8 ? u : u / 8 * 4 + u % 4) * block_bytes(mins);
 }
 
-#ifdef V_AHEAD
-#define V_FETCH(at, u) do { const uint8_t *f_ = at + (size_t)n * block_bytes(mins); for (int l_ = 0; l_ < 8 + 1 + mins; l_++) _mm_prefetch((const char *)f_ + l_ * 64, _MM_HINT_T0); } while (0)
-#else
-#define V_FETCH(at, u) (void)0
-#endif
-#define SUM(c, x_, w_, u)                                                                                    \
+/* The product of unit u into tile c; sums of a tile to where add_unit takes them */
+#define PRODUCT(c, u)                                                                                        \
     do {                                                                                                     \
         const uint8_t *at = unit_block(lines, mins, t->x, u) + (lines == 8 ? 0 : (u) / 4 % 2 * 16);          \
-        V_FETCH(at, u);                                                                                      \
+        amx_load(4 + (c) % 2, at, 32);                                                                       \
+        amx_load(6 + (c) % 2, t->w + (size_t)(u) * unit, 64);                                                \
         amx_zero(c);                                                                                         \
-        amx_load(x_, at, 32);                                                                                \
-        amx_load(w_, t->w + (size_t)(u) * unit, 64);                                                         \
-        amx_dp8(c, x_, w_);                                                                                  \
-        amx_store(c, sums[c], 64);                                                                           \
+        amx_dp8(c, 4 + (c) % 2, 6 + (c) % 2);                                                                \
     } while (0)
+#define OUT(c) amx_store(c, sums[c], 64)
 
 INLINE void add_unit(const int lines, const int mins, const tile *t, vf acc[16], const int32_t *sums, int64_t u) {
     const uint8_t *numbers = t->w + (size_t)u * (size_t)(lines + 1 + mins) * TK_LINE + lines * TK_LINE;
@@ -167,23 +162,39 @@ INLINE void multiply_tile(const int lines, const int mins, const tile *t) {
     const int64_t n = t->units;
     vf acc[16];
     UNROLL for (int i = 0; i < 16; i++) acc[i] = t->before ? vf_load(t->before + i * 16) : vf_zero();
+#ifndef V_TD
+#define V_TD 2
+#endif
+#ifndef V_SD
+#define V_SD 1
+#endif
+    PRODUCT(0, 0);
+    if (V_TD > 1 && n > 1) PRODUCT(1, 1);
+    if (V_TD > 2 && n > 2) PRODUCT(2, 2);
+    OUT(0);
+    if (V_SD > 1 && n > 1) OUT(1);
     int64_t u = 0;
-    SUM(0, 4, 6, 0);
-    if (n > 1) SUM(1, 5, 7, 1);
-    for (; u + 4 <= n; u += 4) {
-        SUM(2, 4, 6, u + 2);
-        add_unit(lines, mins, t, acc, sums[0], u);
-        SUM(3, 5, 7, u + 3);
-        add_unit(lines, mins, t, acc, sums[1], u + 1);
-        if (u + 4 < n) SUM(0, 4, 6, u + 4);
-        add_unit(lines, mins, t, acc, sums[2], u + 2);
-        if (u + 5 < n) SUM(1, 5, 7, u + 5);
-        add_unit(lines, mins, t, acc, sums[3], u + 3);
+#define WHOLE(j)                                                                                             \
+    PRODUCT((j + V_TD) % 4, u + j + V_TD);                                                                   \
+    OUT((j + V_SD) % 4);                                                                                     \
+    add_unit(lines, mins, t, acc, sums[j], u + j)
+    for (; u + 3 + V_TD < n; u += 4) {
+        WHOLE(0);
+        WHOLE(1);
+        WHOLE(2);
+        WHOLE(3);
     }
-    if (u + 2 < n) SUM(2, 4, 6, u + 2);
-    if (u < n) add_unit(lines, mins, t, acc, sums[0], u);
-    if (u + 1 < n) add_unit(lines, mins, t, acc, sums[1], u + 1);
-    if (u + 2 < n) add_unit(lines, mins, t, acc, sums[2], u + 2);
+#define REST(j)                                                                                              \
+    if (u + j >= n) break;                                                                                   \
+    if (u + j + V_TD < n) PRODUCT((j + V_TD) % 4, u + j + V_TD);                                             \
+    if (u + j + V_SD < n) OUT((j + V_SD) % 4);                                                               \
+    add_unit(lines, mins, t, acc, sums[j], u + j)
+    for (;; u += 4) {
+        REST(0);
+        REST(1);
+        REST(2);
+        REST(3);
+    }
     if (t->tokens == 16 && t->live == 16) {
         UNROLL for (int i = 0; i < 16; i++) vf_store(t->y + i * t->y_step, acc[i]);
         return;
