@@ -28,6 +28,10 @@
 #ifndef V_CHUNK
 #define V_CHUNK 32
 #endif
+#ifndef V_SD
+#define V_SD 0
+#define V_NB 1
+#endif
 #ifndef V_PANELS
 #define V_PANELS 1
 #endif
@@ -36,11 +40,16 @@
 #endif
 enum { FEW = 8, GROUP = 16, TOKENS = 512, CHUNK = V_CHUNK, PANELS = V_PANELS, BAND = V_BAND };
 
+/* Four blocks are a page, whose first part stays empty. The sums of a product are the first part of a page too: a load
+ * whose address ends as that of a store before it waits for it, though they lie in different pages, and a load of a
+ * tile waits until the store is done. */
+enum { PAGE_BLOCKS = 4, PAGE = 4096, PAGE_HOLE = 1024 };
+INLINE size_t page_bytes(int64_t blocks) { return (size_t)tk_ceil_div(blocks, PAGE_BLOCKS) * PAGE; }
+
 /* ---- weights ---- */
 
 /* A run of k that has one scale: `lines` of four k a row, scales, minima. Bytes are signed. */
-enum { MOST_UNIT = (8 + 3) * TK_LINE };
-INLINE size_t unit_bytes(const layout l) { return (size_t)(8 / l.halves + 1 + l.mins) * TK_LINE; }
+INLINE size_t unit_bytes(const int lines, const int mins) { return (size_t)(lines + 1 + mins) * TK_LINE; }
 
 /* What is taken off the bytes of line_runs */
 INLINE int zero_of(const int type) {
@@ -56,20 +65,22 @@ INLINE int zero_of(const int type) {
 INLINE void expand(const int type, const uint8_t *panel, int64_t from, int64_t end, uint8_t *to, size_t ahead) {
     const layout l = layout_of(type);
     const bool folded = l.runs > l.blocks;
-    const size_t unit = unit_bytes(l), lines = 8 / (size_t)l.halves;
+    const size_t lines = 8 / (size_t)l.halves, unit = unit_bytes((int)lines, l.mins);
     const vi zero = _mm512_set1_epi8((char)zero_of(type));
-    for (size_t b = (size_t)from; b < (size_t)end; b += (size_t)l.blocks)
-        UNROLL for (int half = 0; half < l.halves; half++, to += (size_t)l.blocks * unit) {
+    for (size_t b = (size_t)from; b < (size_t)end; b += (size_t)l.blocks) {
+        uint8_t *first = to + (b - (size_t)from) / PAGE_BLOCKS * PAGE;
+        first += (b - (size_t)from) % PAGE_BLOCKS * (size_t)l.halves * unit;
+        UNROLL for (int half = 0; half < l.halves; half++, first += (size_t)l.blocks * unit) {
             UNROLL for (int j = 0; j < l.lines; j++) {
                 vi w[4];
                 line_runs(type, w, panel, b, half * l.lines + j, ahead);
                 UNROLL for (int z = 0; z < l.runs; z++) {
-                    uint8_t *line = folded ? to + (j + z * l.lines) * TK_LINE : to + (size_t)z * unit + j * TK_LINE;
+                    uint8_t *line = first + (folded ? (j + z * l.lines) * TK_LINE : z * (int)unit + j * TK_LINE);
                     vi_store(line, _mm512_sub_epi8(w[z], zero));
                 }
             }
             UNROLL for (int z = 0; z < l.blocks; z++) {
-                uint8_t *numbers = to + (size_t)z * unit + lines * TK_LINE;
+                uint8_t *numbers = first + (size_t)z * unit + lines * TK_LINE;
                 vf scale, low;
                 block_scales(type, panel, b + (size_t)z, half, &scale, &low);
                 vf_store(numbers, scale);
@@ -79,6 +90,7 @@ INLINE void expand(const int type, const uint8_t *panel, int64_t from, int64_t e
                 vf_store(numbers + 2 * TK_LINE, low);
             }
         }
+    }
 }
 
 /* ---- tokens ---- */
@@ -94,22 +106,21 @@ INLINE void lay_tokens(const tk_args *a, const int mins, int64_t t0, int64_t t1,
     if (t1 % GROUP) /* the last group's */
         for (int64_t from = 0, count; from < blocks; from += count) {
             count = TK_MIN(blocks - from, (int64_t)CHUNK);
-            memset(to + (size_t)(from * groups + (groups - 1) * count) * size, 0, (size_t)count * size);
+            memset(to + page_bytes(from) * (size_t)groups + (size_t)(groups - 1) * page_bytes(count), 0, page_bytes(count));
         }
     for (int64_t t = t0, m; t < t1; t += m) {
         const tk_a8 *x = tk__a8_row(a->p[0], tokens, k, t, &m);
         const int64_t group = (t - t0) / GROUP, first = (t - t0) % GROUP;
-        for (int64_t from = 0, count; from < blocks; from += count) {
-            count = TK_MIN(blocks - from, (int64_t)CHUNK);
-            uint8_t *block = to + (size_t)(from * groups + group * count) * size;
-            for (int64_t b = 0; b < count; b++, block += size, x += m) {
-                float *d = (float *)(void *)(block + 512) + first;
-                for (int64_t i = 0; i < m; i++) {
-                    memcpy(block + (first + i) * 32, x[i].q, 32);
-                    d[i] = x[i].d;
-                    if (mins) d[16 + i] = mins == 1 ? x[i].s : x[i].half[0];
-                    if (mins == 2) d[32 + i] = x[i].half[1];
-                }
+        for (int64_t b = 0; b < blocks; b++, x += m) {
+            const int64_t from = b / CHUNK * CHUNK, count = TK_MIN(blocks - from, (int64_t)CHUNK);
+            uint8_t *block = to + page_bytes(from) * (size_t)groups + (size_t)group * page_bytes(count) + PAGE_HOLE;
+            block += (size_t)((b - from) / PAGE_BLOCKS) * PAGE + (size_t)((b - from) % PAGE_BLOCKS) * size;
+            float *d = (float *)(void *)(block + 512) + first;
+            for (int64_t i = 0; i < m; i++) {
+                memcpy(block + (first + i) * 32, x[i].q, 32);
+                d[i] = x[i].d;
+                if (mins) d[16 + i] = mins == 1 ? x[i].s : x[i].half[0];
+                if (mins == 2) d[32 + i] = x[i].half[1];
             }
         }
     }
@@ -128,9 +139,14 @@ typedef struct tile {
 } tile;
 typedef void tile_fn(const tile *t);
 
-/* Where unit u's block of tokens is, and its part of the 32 */
+/* Where unit u's block of tokens is, and itself */
 INLINE const uint8_t *unit_block(const int lines, const int mins, const uint8_t *x, int64_t u) {
-    return x + (size_t)(lines == 8 ? u : u / 8 * 4 + u % 4) * block_bytes(mins);
+    const int64_t b = lines == 8 ? u : u / 8 * 4 + u % 4;
+    return x + (size_t)(b / PAGE_BLOCKS) * PAGE + (size_t)(b % PAGE_BLOCKS) * block_bytes(mins);
+}
+INLINE const uint8_t *unit_at(const int lines, const int mins, const uint8_t *w, int64_t u) {
+    const int64_t units = PAGE_BLOCKS * 8 / lines;
+    return w + (size_t)(u / units) * PAGE + (size_t)(u % units) * unit_bytes(lines, mins);
 }
 
 /* The product of unit u into tile c; sums of a tile to where add_unit takes them */
@@ -138,14 +154,14 @@ INLINE const uint8_t *unit_block(const int lines, const int mins, const uint8_t 
     do {                                                                                                     \
         const uint8_t *at = unit_block(lines, mins, t->x, u) + (lines == 8 ? 0 : (u) / 4 % 2 * 16);          \
         amx_load(4 + (c) % 2, at, 32);                                                                       \
-        amx_load(6 + (c) % 2, t->w + (size_t)(u) * unit, 64);                                                \
+        amx_load(6 + (c) % 2, unit_at(lines, mins, t->w, u), 64);                                               \
         amx_zero(c);                                                                                         \
         amx_dp8(c, 4 + (c) % 2, 6 + (c) % 2);                                                                \
     } while (0)
-#define OUT(c) amx_store(c, sums[c], 64)
+#define OUT(c) amx_store(c, sums[(c) % V_NB], 64)
 
 INLINE void add_unit(const int lines, const int mins, const tile *t, vf acc[16], const int32_t *sums, int64_t u) {
-    const uint8_t *numbers = t->w + (size_t)u * (size_t)(lines + 1 + mins) * TK_LINE + lines * TK_LINE;
+    const uint8_t *numbers = unit_at(lines, mins, t->w, u) + lines * TK_LINE;
     const float *d = (const float *)(const void *)(unit_block(lines, mins, t->x, u) + 512);
     const vf scale = vf_load(numbers), low = mins ? vf_load(numbers + TK_LINE) : scale,
              low2 = mins == 2 ? vf_load(numbers + 2 * TK_LINE) : scale;
@@ -157,27 +173,23 @@ INLINE void add_unit(const int lines, const int mins, const tile *t, vf acc[16],
 }
 
 INLINE void multiply_tile(const int lines, const int mins, const tile *t) {
-    _Alignas(64) int32_t sums[4][256];
-    const size_t unit = (size_t)(lines + 1 + mins) * TK_LINE;
+    _Alignas(PAGE) int32_t sums[V_NB][256];
     const int64_t n = t->units;
     vf acc[16];
     UNROLL for (int i = 0; i < 16; i++) acc[i] = t->before ? vf_load(t->before + i * 16) : vf_zero();
 #ifndef V_TD
 #define V_TD 2
 #endif
-#ifndef V_SD
-#define V_SD 1
-#endif
     PRODUCT(0, 0);
     if (V_TD > 1 && n > 1) PRODUCT(1, 1);
     if (V_TD > 2 && n > 2) PRODUCT(2, 2);
-    OUT(0);
+    if (V_SD > 0) OUT(0);
     if (V_SD > 1 && n > 1) OUT(1);
     int64_t u = 0;
 #define WHOLE(j)                                                                                             \
     PRODUCT((j + V_TD) % 4, u + j + V_TD);                                                                   \
     OUT((j + V_SD) % 4);                                                                                     \
-    add_unit(lines, mins, t, acc, sums[j], u + j)
+    add_unit(lines, mins, t, acc, sums[j % V_NB], u + j)
     for (; u + 3 + V_TD < n; u += 4) {
         WHOLE(0);
         WHOLE(1);
@@ -188,7 +200,7 @@ INLINE void multiply_tile(const int lines, const int mins, const tile *t) {
     if (u + j >= n) break;                                                                                   \
     if (u + j + V_TD < n) PRODUCT((j + V_TD) % 4, u + j + V_TD);                                             \
     if (u + j + V_SD < n) OUT((j + V_SD) % 4);                                                               \
-    add_unit(lines, mins, t, acc, sums[j], u + j)
+    add_unit(lines, mins, t, acc, sums[j % V_NB], u + j)
     for (;; u += 4) {
         REST(0);
         REST(1);
@@ -213,9 +225,9 @@ typedef struct scheme {
 } scheme;
 
 /* Bytes of a thread: the tokens' copy, the band's numbers */
-static size_t copy_bytes(int64_t tokens, int64_t k, int mins) {
+static size_t copy_bytes(int64_t tokens, int64_t k) {
     const int64_t groups = tk_ceil_div(TK_MIN(tokens, (int64_t)TOKENS), GROUP);
-    return (size_t)(groups * (k / TK_K32)) * block_bytes(mins);
+    return (size_t)groups * page_bytes(k / TK_K32);
 }
 static size_t wait_bytes(int64_t tokens, int64_t k) {
     const int64_t groups = tk_ceil_div(TK_MIN(tokens, (int64_t)TOKENS), GROUP);
@@ -223,7 +235,7 @@ static size_t wait_bytes(int64_t tokens, int64_t k) {
 }
 size_t linear_a8_amx_scratch(const tk_dim dim[26], int nth) {
     const int64_t t = dim['t' - 'a'].n, k = dim['k' - 'a'].n;
-    return t <= FEW ? 0 : (size_t)nth * (copy_bytes(t, k, 2) + wait_bytes(t, k));
+    return t <= FEW ? 0 : (size_t)nth * (copy_bytes(t, k) + wait_bytes(t, k)) + PAGE;
 }
 
 /* The lines that the next group writes: rows of y are far apart, and a store that misses waits */
@@ -245,16 +257,15 @@ typedef struct walk {
 static void multiply_panels(const walk *w, const uint8_t *room, int64_t panels, int64_t at, int64_t row) {
     const int64_t n = TK_DIM(w->a, 'n'), groups = tk_ceil_div(w->tokens, GROUP), blocks = TK_DIM(w->a, 'k') / TK_K32;
     const bool done = w->end == blocks;
-    const size_t block = block_bytes(w->s->mins);
     tile t = { .units = (w->end - w->from) * 8 / w->s->lines, .y_step = done ? n : TK_PANEL };
-    const size_t size = (size_t)t.units * (size_t)(w->s->lines + 1 + w->s->mins) * TK_LINE;
+    const size_t size = page_bytes(w->end - w->from);
     for (int64_t g = 0; g < groups; g++) {
         const int64_t left = w->tokens - g * GROUP;
-        t.x = w->copy + (size_t)(g * (w->end - w->from)) * block;
+        t.x = w->copy + (size_t)g * size + PAGE_HOLE;
         for (int64_t p = 0; p < panels; p++) {
             float *wait = w->wait + ((at + p) * groups + g) * 256;
             float *y = (float *)w->a->p[2] + (w->t0 + g * GROUP) * n + row + p * TK_PANEL;
-            t.w = room + (size_t)p * size;
+            t.w = room + (size_t)p * size + PAGE_HOLE;
             t.before = w->from ? wait : NULL, t.y = done ? y : wait;
             t.tokens = done ? (int)TK_MIN(left, (int64_t)GROUP) : GROUP;
             t.live = done ? (int)TK_MIN(n - row - p * TK_PANEL, (int64_t)TK_PANEL) : TK_PANEL;
@@ -267,9 +278,9 @@ static void multiply_panels(const walk *w, const uint8_t *room, int64_t panels, 
 static void multiply(const tk_args *a, const scheme *s) {
     const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'), blocks = k / TK_K32;
     const size_t panel = tk__panel_bytes(a->type[1], k);
-    uint8_t *copy = (uint8_t *)a->scratch + (size_t)a->ith * (copy_bytes(tokens, k, 2) + wait_bytes(tokens, k));
-    _Alignas(64) uint8_t room[PANELS * CHUNK * MOST_UNIT];
-    walk w = { .a = a, .s = s, .wait = (float *)(void *)(copy + copy_bytes(tokens, k, 2)) };
+    uint8_t *copy = (uint8_t *)tk_align((size_t)(uintptr_t)a->scratch, PAGE) + (size_t)a->ith * (copy_bytes(tokens, k) + wait_bytes(tokens, k));
+    _Alignas(PAGE) uint8_t room[PANELS * CHUNK / PAGE_BLOCKS * PAGE];
+    walk w = { .a = a, .s = s, .wait = (float *)(void *)(copy + copy_bytes(tokens, k)) };
     int64_t first, last;
     tk_split(n, TK_PANEL, a->ith, a->nth, &first, &last);
     if (first >= last) return;
@@ -285,13 +296,13 @@ static void multiply(const tk_args *a, const scheme *s) {
             stop = TK_MIN(band + BAND * TK_PANEL, last);
             for (w.from = 0; w.from < blocks; w.from = w.end) {
                 w.end = TK_MIN(w.from + CHUNK, blocks);
-                w.copy = copy + (size_t)(w.from * groups) * block_bytes(s->mins);
-                const size_t size = (size_t)((w.end - w.from) * 8 / s->lines * (s->lines + 1 + s->mins)) * TK_LINE;
+                w.copy = copy + page_bytes(w.from) * (size_t)groups;
+                const size_t size = page_bytes(w.end - w.from);
                 for (int64_t row = band, panels; row < stop; row += panels * TK_PANEL) {
                     panels = TK_MIN(tk_ceil_div(stop - row, TK_PANEL), (int64_t)PANELS);
                     for (int64_t p = 0; p < panels; p++)
                         s->expand((const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL + p) * panel, w.from, w.end,
-                                  room + (size_t)p * size, (size_t)panels * panel);
+                                  room + (size_t)p * size + PAGE_HOLE, (size_t)panels * panel);
                     multiply_panels(&w, room, panels, (row - band) / TK_PANEL, row);
                 }
             }
