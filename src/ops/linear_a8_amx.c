@@ -38,7 +38,7 @@
 #ifndef V_BAND
 #define V_BAND 32
 #endif
-enum { FEW = 8, GROUP = 16, TOKENS = 512, CHUNK = V_CHUNK, PANELS = V_PANELS, BAND = V_BAND };
+enum { FEW = 8, GROUP = 16, TOKENS = 512, CHUNK = V_CHUNK, PANELS = V_PANELS, BAND = V_BAND, AHEAD = 4096 };
 
 /* Four blocks are a page, whose first part stays empty. The sums of a product are the first part of a page too: a load
  * whose address ends as that of a store before it waits for it, though they lie in different pages, and a load of a
@@ -251,16 +251,19 @@ typedef struct walk {
     int64_t t0, tokens;  /* these */
     int64_t from, end;   /* the chunk's blocks */
     float *wait;         /* the band's numbers: [panel][group][16][16] */
+    const uint8_t *next; /* weights to fetch meanwhile */
+    int64_t fetch;       /* lines of them with each group */
 } walk;
 
 /* The chunk of `panels` panels, expanded in `room`, of which the first has the band's number `at` and row `row` */
-static void multiply_panels(const walk *w, const uint8_t *room, int64_t panels, int64_t at, int64_t row) {
+static void multiply_panels(walk *w, const uint8_t *room, int64_t panels, int64_t at, int64_t row) {
     const int64_t n = TK_DIM(w->a, 'n'), groups = tk_ceil_div(w->tokens, GROUP), blocks = TK_DIM(w->a, 'k') / TK_K32;
     const bool done = w->end == blocks;
     tile t = { .units = (w->end - w->from) * 8 / w->s->lines, .y_step = done ? n : TK_PANEL };
     const size_t size = page_bytes(w->end - w->from);
     for (int64_t g = 0; g < groups; g++) {
         const int64_t left = w->tokens - g * GROUP;
+        for (int64_t i = 0; i < w->fetch; i++, w->next += TK_LINE) _mm_prefetch((const char *)w->next, _MM_HINT_T1);
         t.x = w->copy + (size_t)g * size + PAGE_HOLE;
         for (int64_t p = 0; p < panels; p++) {
             float *wait = w->wait + ((at + p) * groups + g) * 256;
@@ -281,6 +284,8 @@ static void multiply(const tk_args *a, const scheme *s) {
     uint8_t *copy = (uint8_t *)tk_align((size_t)(uintptr_t)a->scratch, PAGE) + (size_t)a->ith * (copy_bytes(tokens, k) + wait_bytes(tokens, k));
     _Alignas(PAGE) uint8_t room[PANELS * CHUNK / PAGE_BLOCKS * PAGE];
     walk w = { .a = a, .s = s, .wait = (float *)(void *)(copy + copy_bytes(tokens, k)) };
+    /* one or two groups of tokens: the weights are a stream from memory, panel after panel */
+    const bool few = tokens <= 2 * GROUP;
     int64_t first, last;
     tk_split(n, TK_PANEL, a->ith, a->nth, &first, &last);
     if (first >= last) return;
@@ -290,19 +295,23 @@ static void multiply(const tk_args *a, const scheme *s) {
     amx_configure(&config);
     for (; w.t0 < tokens; w.t0 += w.tokens) {
         w.tokens = TK_MIN(tokens - w.t0, (int64_t)TOKENS);
-        const int64_t groups = tk_ceil_div(w.tokens, GROUP);
+        const int64_t groups = tk_ceil_div(w.tokens, GROUP), wide = (few ? PANELS : BAND) * TK_PANEL;
         s->lay(a, w.t0, w.t0 + w.tokens, copy);
         for (int64_t band = first, stop; band < last; band = stop) {
-            stop = TK_MIN(band + BAND * TK_PANEL, last);
+            stop = TK_MIN(band + wide, last);
             for (w.from = 0; w.from < blocks; w.from = w.end) {
                 w.end = TK_MIN(w.from + CHUNK, blocks);
                 w.copy = copy + page_bytes(w.from) * (size_t)groups;
                 const size_t size = page_bytes(w.end - w.from);
+                const size_t chunk = tk__panel_bytes(a->type[1], (w.end - w.from) * TK_K32);
+                if (!few) w.fetch = tk_ceil_div((int64_t)chunk * PANELS, TK_LINE * groups);
                 for (int64_t row = band, panels; row < stop; row += panels * TK_PANEL) {
+                    const uint8_t *from = (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL) * panel;
                     panels = TK_MIN(tk_ceil_div(stop - row, TK_PANEL), (int64_t)PANELS);
                     for (int64_t p = 0; p < panels; p++)
-                        s->expand((const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL + p) * panel, w.from, w.end,
-                                  room + (size_t)p * size + PAGE_HOLE, (size_t)panels * panel);
+                        s->expand(from + (size_t)p * panel, w.from, w.end, room + (size_t)p * size + PAGE_HOLE,
+                                  few ? AHEAD : 0);
+                    w.next = from + (size_t)panels * panel + tk__panel_bytes(a->type[1], w.from * TK_K32);
                     multiply_panels(&w, room, panels, (row - band) / TK_PANEL, row);
                 }
             }
