@@ -27,7 +27,7 @@
 
 /* FEW: tokens up to which vectors are faster; TOKENS: of one walk over the weights; CHUNK: blocks of k
  * between two turns of the tokens; BAND: panels whose numbers wait for the next chunk */
-enum { FEW = 32, GROUP = 16, TOKENS = 512, CHUNK = 32, BAND = 32 };
+enum { FEW = 40, GROUP = 16, TOKENS = 512, CHUNK = 32, BAND = 32 };
 
 /* ---- weights ---- */
 
