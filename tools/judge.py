@@ -16,6 +16,7 @@ compiles its AMX code wrongly). `make check` needs none of that, for each judge 
     formats              transformers on gguf-py's weights    tests/test_quantized.c, tests/test_formats.c, tests/test_modelfile.c
     vocabulary           llama.cpp on SmolLM2's vocabulary    tests/test_tokenizer.c (smollm.cases.json, gguf_special_tokens)
     tokenizers           HF tokenizers                        tests/test_tokenizer.c on tests/data/tokenizers
+    patterns             HF tokenizers                        tests/test_tokenizer_zoo.c on split.json
     templates            jinja2                               tests/test_template.c on committed cases
     random templates     jinja2                               tests/test_template.c on random.json
     hub                  huggingface_hub                      tests/test_hub.c, tests/cli_models.sh
@@ -42,7 +43,8 @@ JUDGES = {
     "formats": ["tools/judge_formats.py", "--build", "{build}"],
     "quantizers": ["tools/judge_quantizers.py", "--build", "{build}"],
     "vocabulary": ["tools/judge_vocab.py", "--build", "{build}"],
-    "tokenizers": ["tools/judge_tokenizers.py", "--lib", "{build}/lib/libtokamak.so", "--cli", "{build}/bin/tokamak", "gpt2", "llama3_2"],
+    "tokenizers": ["tools/judge_tokenizers.py", "--lib", "{build}/lib/libtokamak.so", "--cli", "{build}/bin/tokamak", "gpt2", "llama3_2", "zoo"],
+    "patterns": ["tools/judge_regex.py", "--lib", "{build}/lib/libtokamak.so"],
     "templates": ["tools/judge_templates.py", "--lib", "{build}/lib/libtokamak.so"],
     "random templates": ["tools/fuzz_templates.py", "--lib", "{build}/lib/libtokamak.so"],
     "hub": ["tools/judge_hub.py", "{build}/bin/tokamak"],
