@@ -14,6 +14,6 @@ for program in "$build"/bin/{tokamak,bench_*,test_device,test_kernels,test_gemm,
 done
 ldd "$out"/bin/* | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
   grep -vE '/(libc|libm|libdl|libpthread|librt|libresolv|ld-linux[^/]*)\.so' | xargs cp -L -t "$out/lib"
-cp tools/device_check.sh tools/make_random_model.py "$out/tools"
+cp tools/device_check.sh tools/make_shape_model.py "$out/tools"
 cp -r tests/data "$out/tests"
 du -sm "$out" | awk '{ print "bundle: " $2 ", " $1 " MB"; exit $1 > 60 }'

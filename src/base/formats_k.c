@@ -311,7 +311,7 @@ void tk__unpack_q6_k(float *dst, const void *m, int64_t rows, int64_t cols, int6
             const int8_t *scale = (const int8_t *)b + 192 + run * 2;
             for (int l = 0; l < 32; l++) {
                 int q = (low[l] >> k / 2 * 4 & 15) | (top[l] >> 2 * k & 3) << 4;
-                dst[i + run * 32 + l] = d * (float)scale[l / 16] * (float)(q - 32);
+                dst[i + run * 32 + l] = d * (float)scale[l >> 4] * (float)(q - 32);
             }
         }
     }

@@ -42,10 +42,10 @@ static size_t kb_line(const char *path, const char *key) {
 static size_t number_file(const char *path) {
     FILE *f = fopen(path, "re");
     if (!f) return SIZE_MAX;
-    unsigned long long v;
-    int got = fscanf(f, "%llu", &v); /* "max" gives no number: no limit */
+    char text[32], *end = text, *got = fgets(text, sizeof text, f);
     fclose(f);
-    return got == 1 ? (size_t)v : SIZE_MAX;
+    size_t v = got ? (size_t)strtoull(text, &end, 10) : 0;
+    return end > text ? v : SIZE_MAX; /* "max" is no number: no limit */
 }
 
 size_t tk_mem_available(void) {
