@@ -55,7 +55,7 @@ static void value_of(const char *path, const char *key, char *out, size_t room) 
     *out = 0;
     while (f && fgets(line, sizeof line, f)) {
         char *colon = strchr(line, ':');
-        if (!colon || strncmp(line, key, strlen(key))) continue;
+        if (!colon || strncmp(line, key, strlen(key)) != 0) continue;
         colon += 1 + strspn(colon + 1, " \t");
         snprintf(out, room, "%.*s", (int)strcspn(colon, "\n"), colon);
         break;
@@ -153,10 +153,11 @@ static tk_status add_memory(report *r) {
     char *open = strchr(thp, '[');
     if (open) snprintf(mode, sizeof mode, "%.*s", (int)strcspn(open + 1, "]"), open + 1);
     finding(r, "memory", "huge_pages", json_string(mode), "%s%s", mode,
-            strcmp(mode, "never") && strcmp(mode, "none") ? " (transparent)"
-                                                          : "; weights then cost more TLB misses");
+            strcmp(mode, "never") != 0 && strcmp(mode, "none") != 0 ? " (transparent)"
+                                                                    : "; weights then cost more TLB misses");
     value_of("/proc/meminfo", "HugePages_Total", pages, sizeof pages);
-    finding(r, "memory", "reserved_huge_pages", json_integer(atoll(pages)), "%lld", atoll(pages));
+    const long long reserved = strtoll(pages, NULL, 10);
+    finding(r, "memory", "reserved_huge_pages", json_integer(reserved), "%lld", reserved);
     return add_bandwidth(r);
 }
 

@@ -112,10 +112,10 @@ tk_status cmd_plan(const cli_args *a) {
     } else {
         json_decref(json);
         s = cli_table_print(&table);
+        const size_t a_layer = i->state / (size_t)TK_MAX(layers, 1);
         printf("context %lld x %d, KV cache %s: %s a layer; work is %.3f of the least possible, its top at "
                "op %s\n",
-               (long long)i->ctx, i->seqs, tk_formats[i->kv].name,
-               cli_bytes((double)(i->state / (size_t)TK_MAX(layers, 1))),
+               (long long)i->ctx, i->seqs, tk_formats[i->kv].name, cli_bytes((double)a_layer),
                (double)i->work / (double)TK_MAX(p->live_bound, (size_t)1), peak_op);
     }
     close_plan(&o);

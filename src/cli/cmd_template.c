@@ -26,7 +26,7 @@ static tk_status open_source(const char *name, source *src) {
     TK_TRY(cli_model(name, &path));
     size_t n = strlen(path);
     tk_status s;
-    if (n <= 6 || strcmp(path + n - 6, ".jinja"))
+    if (n <= 6 || strcmp(path + n - 6, ".jinja") != 0)
         s = tk_modelfile_open(&src->file, path, &(tk_modelfile_options){ .vocab_only = true });
     else if (src->name)
         s = TK_FAIL(TK_E_USAGE,

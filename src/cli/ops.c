@@ -11,7 +11,7 @@ bool cli_alike(const tk_program *p, const tk_record *a, const tk_record *b) {
         return false;
     for (int i = 0; i < a->nin + a->nout; i++)
         if (p->values[a->arg[i]].dtype != p->values[b->arg[i]].dtype ||
-            strcmp(p->values[a->arg[i]].dim, p->values[b->arg[i]].dim))
+            strcmp(p->values[a->arg[i]].dim, p->values[b->arg[i]].dim) != 0)
             return false;
     return true;
 }

@@ -258,7 +258,7 @@ tk_status cli_parse(cli_args *a, const cli_command *command, int argc, char **ar
     if (!(a->pos = tk_arena_array(&a->arena, (size_t)argc + 1, sizeof *a->pos))) return TK_E_NOMEM;
     bool options = true;
     /* asking for help works whatever else is wrong with the line; so does --verbose */
-    for (int i = 0; i < argc && strcmp(argv[i], "--"); i++) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
         const struct cli_slot *s = find(a, argv[i], strlen(argv[i]));
         const char *name = s ? long_name(s->option) : "";
         a->help |= !strcmp(name, "--help");
