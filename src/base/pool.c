@@ -51,7 +51,6 @@ typedef struct taken {
 struct tk_pool {
     _Alignas(64) atomic_uint generation; /* of the job */
     atomic_bool stop;
-    _Alignas(64) atomic_uint released; /* the last barrier that everyone has reached */
     void (*fn)(void *, int, int);
     void *arg;
     int threads, started;
@@ -193,13 +192,9 @@ void tk_pool_run(tk_pool *p, void (*fn)(void *, int, int), void *arg) {
 void tk_pool_sync(tk_pool *p, int ith) {
     if (!p || p->threads == 1) return;
     const unsigned b = ++p->waiters[ith].barriers;
-    if (ith == 0) {
-        for (int i = 1; i < p->threads; i++) await(p, 0, &p->workers[i].at, b - 1);
-        post(p, &p->released, b);
-    } else {
-        post(p, &p->workers[ith].at, b);
-        await(p, ith, &p->released, b - 1);
-    }
+    post(p, &p->workers[ith].at, b);
+    for (int i = 0; i < p->threads; i++) /* nobody is two barriers ahead: what is not b - 1 is b or b + 1 */
+        if (i != ith) await(p, ith, &p->workers[i].at, b - 1);
 }
 
 /* ---- shares ------------------------------------------------------------------------------------------ */
