@@ -10,6 +10,9 @@
 #include <cmocka.h>
 
 #include "core/core.h"
+#include "cuda/cuda.h"
+
+#pragma weak tk__gemm_e4m3 /* a build without CUDA has none */
 
 enum { MOST = 333 }; /* tokens */
 
@@ -198,8 +201,73 @@ static void many_tokens_have_the_bits_of_few(void **unused) {
     }
 }
 
+/* ---- e4m3 ---- */
+
+static float e4m3(uint8_t b) {
+    const int e = b >> 3 & 15, m = b & 7;
+    const float v = e ? ldexpf(1 + (float)m / 8, e - 7) : ldexpf((float)m, -9);
+    return b & 128 ? -v : v;
+}
+static uint8_t *codes(size_t n) { /* of small numbers */
+    uint8_t *p = malloc(n);
+    for (size_t i = 0; i < n; i++)
+        p[i] = (uint8_t)((number() < 0 ? 128 : 0) | (40 + (int)(fabsf(number()) * 12) % 24));
+    return p;
+}
+static void *in_panels(const uint8_t *w, int64_t rows, int64_t cols) {
+    const int64_t slabs = tk_ceil_div(cols, 128), bytes = tk_ceil_div(rows, 16) * slabs * 2048;
+    uint8_t *p = calloc((size_t)bytes, 1);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < cols; k++)
+            p[(r / 16 * slabs + k / 128) * 2048 + r % 16 * 128 + ((k % 128 / 16) ^ r % 8) * 16 + k % 16] =
+                w[r * cols + k];
+    void *there = on_device(p, (size_t)bytes);
+    free(p);
+    return there;
+}
+
+static void e4m3_products_are_right(void **unused) {
+    const int64_t rows = 200, cols = 400, tokens = 300;
+    (void)unused;
+    if (!gpu || !(gpu->features & TK_CUDA_SM90)) return;
+    uint8_t *w = codes((size_t)(rows * cols)), *x = codes((size_t)(tokens * cols));
+    float *w_scale = malloc((size_t)rows * 4), *x_scale = malloc((size_t)tokens * 4),
+          *y = malloc((size_t)(tokens * rows) * 4);
+    for (int i = 0; i < rows; i++) w_scale[i] = 1 + fabsf(number());
+    for (int i = 0; i < tokens; i++) x_scale[i] = 1 + fabsf(number());
+    tk_gemm_e4m3 g = { .y = on_device(NULL, (size_t)(tokens * rows) * 4),
+                       .stream = gpu->stream,
+                       .x = on_device(x, (size_t)(tokens * cols)),
+                       .w = in_panels(w, rows, cols),
+                       .w_scale = on_device(w_scale, (size_t)rows * 4),
+                       .x_scale = on_device(x_scale, (size_t)tokens * 4),
+                       .tokens = tokens,
+                       .rows = rows,
+                       .width = cols };
+    assert_true(tk__gemm_e4m3(&g));
+    must(gpu->get(gpu, y, g.y, (size_t)(tokens * rows) * 4));
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t n = 0; n < rows; n++) {
+            double sum = 0, size = 0;
+            for (int64_t k = 0; k < cols; k++) {
+                const double term = (double)(e4m3(w[n * cols + k]) * e4m3(x[t * cols + k]));
+                sum += term, size += fabs(term);
+            }
+            const double scale = (double)(w_scale[n] * x_scale[t]), got = (double)y[t * rows + n];
+            if (fabs(got - sum * scale) > size * scale * 1e-3)
+                fail_msg("[%d][%d] is %g, should be %g", (int)t, (int)n, got, sum * scale);
+        }
+    g.width = 392;
+    assert_false(tk__gemm_e4m3(&g));
+    void *const taken[] = { g.y, (void *)(uintptr_t)g.x, (void *)(uintptr_t)g.w, (void *)(uintptr_t)g.w_scale,
+                            (void *)(uintptr_t)g.x_scale };
+    for (size_t i = 0; i < TK_COUNT(taken); i++) gpu->give(gpu, taken[i]);
+    free(w), free(x), free(w_scale), free(x_scale), free(y);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(many_tokens_have_the_bits_of_few) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(many_tokens_have_the_bits_of_few),
+                                        cmocka_unit_test(e4m3_products_are_right) };
     if (tk_device_open(&gpu, "cuda", false) != TK_OK) print_message("skipped: no CUDA device\n");
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     tk_device_close(gpu);

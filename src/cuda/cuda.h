@@ -8,4 +8,17 @@
 
 /* GPU number `index`. plan: where there is none, a handle that stands for a Hopper GPU and runs nothing. */
 tk_status tk_cuda_open(tk_device **out, int index, bool plan);
+
+typedef struct tk_gemm_e4m3 {
+    void *y, *stream;
+    const void *x, *w;
+    const float *w_scale, *x_scale;
+    int64_t tokens, rows, width;
+    bool half;
+} tk_gemm_e4m3;
+/* y[tokens][rows] = x[tokens][width] w[rows][width]^T, each result times w_scale[row] x_scale[token]; e4m3 operands, sums
+ * of 128 k added in float32. Hopper only. w: panels of 16 rows by slabs of 128 k, zeros beyond the matrix; number k of
+ * row r of a slab is byte r * 128 + (k / 16 ^ r % 8) * 16 + k % 16. half: y is bfloat16, else float32. False: width is no
+ * multiple of 16, or rows none of 8; nothing was done. */
+bool tk__gemm_e4m3(const tk_gemm_e4m3 *g);
 #endif

@@ -16,7 +16,8 @@ struct gemm_problem {
     const void *x; /* bf16 */
     int64_t tokens, width;
     int parts;
-    const void *w[GEMM_PARTS]; /* H_BF16 (base/panels.h); GLU: gate and up, of one y */
+    int format;                /* of the weights: H_BF16 or another of base/panels.h */
+    const void *w[GEMM_PARTS]; /* GLU: gate and up, of one y */
     void *y[GEMM_PARTS];
     int64_t rows[GEMM_PARTS];
     const float *other;             /* of ADD */

@@ -85,7 +85,6 @@ template <int N> __device__ inline void registers_shrink() {
 template <int N> __device__ inline void registers_grow() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
 }
-
 __device__ inline void store_shared(uint32_t at, float v) {
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(v) : "memory");
 }
@@ -110,11 +109,10 @@ __device__ inline void copy_in(uint32_t to, const void *from, uint32_t bytes, ui
         : "memory");
 }
 __device__ inline void tensor_in(uint32_t to, const CUtensorMap *m, int x, int y, uint32_t bar) {
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], "
-        "[%2];" ::"r"(to),
-        "l"(m), "r"(bar), "r"(x), "r"(y)
-        : "memory");
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, "
+                 "{%3, %4}], [%2];" ::"r"(to),
+                 "l"(m), "r"(bar), "r"(x), "r"(y)
+                 : "memory");
 }
 /* To the same address of all blocks of the cluster in `mask`, completing at each one's barrier */
 __device__ inline void tensor_in_all(uint32_t to, const CUtensorMap *m, int x, int y, uint32_t bar,
@@ -125,6 +123,7 @@ __device__ inline void tensor_in_all(uint32_t to, const CUtensorMap *m, int x, i
         "l"(m), "r"(bar), "h"(mask), "r"(x), "r"(y)
         : "memory");
 }
+/* Five dims, the first three from 0 on */
 __device__ inline void tensor_in_5(uint32_t to, const CUtensorMap *m, int u, int v, uint32_t bar) {
     asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
                  "[%1, {%3, %3, %3, %4, %5}], [%2];" ::"r"(to),
@@ -193,28 +192,35 @@ template <int N> __device__ inline void products_wait() {
  * rows 16 w + t / 4 (+ 8) and columns 8 j + 2 (t % 4) (+ 1): d[4 j + 2 * lower row + column]. keep: false
  * starts at zero. */
 template <int N> struct products;
-#define TK_PRODUCTS(N, REGS, A, B, P)                                                                        \
+#define TK_PRODUCTS(N, REGS, P0, P1, P2, P3, P4, P5)                                                         \
     template <> struct products<N> {                                                                         \
-        enum { REGISTERS = REGS };                                                                           \
         static __device__ inline void bf16(float (&d)[REGS], uint64_t a, uint64_t b, int keep) {             \
-            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #P ", 0;\n"                                    \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #P2 ", 0;\n"                                   \
                          "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" TK_REGS_##REGS         \
-                         "}, %" #A ", %" #B ", p, 1, 1, 0, 0;\n}"                                            \
+                         "}, %" #P0 ", %" #P1 ", p, 1, 1, 0, 0;\n}"                                          \
                          : TK_D##REGS(d, 0)                                                                  \
                          : "l"(a), "l"(b), "r"(keep));                                                       \
         }                                                                                                    \
+        static __device__ inline void bf16_registers(float (&d)[REGS], uint32_t a0, uint32_t a1,             \
+                                                     uint32_t a2, uint32_t a3, uint64_t b, int keep) {       \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #P5 ", 0;\n"                                   \
+                         "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" TK_REGS_##REGS         \
+                         "}, {%" #P0 ", %" #P1 ", %" #P2 ", %" #P3 "}, %" #P4 ", p, 1, 1, 0;\n}"             \
+                         : TK_D##REGS(d, 0)                                                                  \
+                         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(keep));                           \
+        }                                                                                                    \
         static __device__ inline void e4m3(float (&d)[REGS], uint64_t a, uint64_t b, int keep) {             \
-            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #P ", 0;\n"                                    \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #P2 ", 0;\n"                                   \
                          "wgmma.mma_async.sync.aligned.m64n" #N "k32.f32.e4m3.e4m3 {" TK_REGS_##REGS         \
-                         "}, %" #A ", %" #B ", p, 1, 1;\n}"                                                  \
+                         "}, %" #P0 ", %" #P1 ", p, 1, 1;\n}"                                                \
                          : TK_D##REGS(d, 0)                                                                  \
                          : "l"(a), "l"(b), "r"(keep));                                                       \
         }                                                                                                    \
     };
-TK_PRODUCTS(64, 32, 32, 33, 34)
-TK_PRODUCTS(128, 64, 64, 65, 66)
-TK_PRODUCTS(192, 96, 96, 97, 98)
-TK_PRODUCTS(256, 128, 128, 129, 130)
+TK_PRODUCTS(64, 32, 32, 33, 34, 35, 36, 37)
+TK_PRODUCTS(128, 64, 64, 65, 66, 67, 68, 69)
+TK_PRODUCTS(192, 96, 96, 97, 98, 99, 100, 101)
+TK_PRODUCTS(256, 128, 128, 129, 130, 131, 132, 133)
 #undef TK_PRODUCTS
 
 } // namespace tk
