@@ -47,13 +47,18 @@ static void start(const void *kernel, dim3 grid, int threads, int shared, void *
     cudaLaunchKernelExC(&how, kernel, args);
 }
 
-/* A part of an SM's shared memory lets the next kernel's weights in while this one ends. bfloat16 waits for memory, what
- * is dequantized for its warps: more of them, rather than deeper rings (docs/FACTS.md). */
-enum { HALF_SHARED = 108 << 10, THIRD_SHARED = 72 << 10, ALL_SHARED = 227 << 10, XSLOT = 16 << 10, TEAM = 3, LONG = 32 };
+/* Half of an SM's shared memory lets the next kernel's weights in while this one ends. */
+enum { HALF_SHARED = 108 << 10, ALL_SHARED = 227 << 10, XSLOT = 16 << 10, SLOTS = 8, FEW_SLOTS = 3, LONG = 32 };
+
+/* Warps of a team: as many as dequantizing needs beside the chain of products (docs/FACTS.md) */
+static int team_of(const skinny_kernels *kernels) {
+    return kernels == &skinny_H_BF16 || kernels == &skinny_H_Q4_0 || kernels == &skinny_H_Q4_Z ? 3 : 4;
+}
 
 /* How a block does its tiles: teams side by side, warps a team, bytes of a turn, accumulators of a lane */
 struct blocking {
     int teams, team, turn, accumulators;
+    int most_team; /* warps of a team at most */
 };
 
 /* Rings of `most` bytes in all; the bytes taken, 0: less than two turns a warp */
@@ -63,7 +68,7 @@ static uint32_t lay_out(skinny_job *j, const blocking *b, uint32_t most) {
     j->xeach = TK_MAX((int)SKINNY_TURN, TK_MIN(all, XSLOT / line / SKINNY_TURN * SKINNY_TURN));
     const int chunks = (int)tk_ceil_div(j->steps, j->xeach), room = TK_MAX(2, (int)most * 2 / 5 / (j->xeach * line));
     j->xslots = chunks <= room ? chunks : TK_MIN(room, 4);
-    for (j->slots = 8; j->slots > 1; j->slots--) {
+    for (j->slots = most > HALF_SHARED ? FEW_SLOTS : SLOTS; j->slots > 1; j->slots--) {
         const uint32_t bytes = skinny_room(*j, warps, b->turn, b->accumulators, 0).end(*j);
         if (bytes <= most) return bytes;
     }
@@ -75,7 +80,7 @@ static uint32_t choose(skinny_job *j, blocking *b, int tall, int most, uint32_t 
     uint32_t bytes = 0;
     b->team = 1, b->teams = tall;
     if (2 * tall <= most)
-        for (b->team = TK_MIN((int)TEAM, most / tall); b->team > 1 && !bytes; b->team -= !bytes) bytes = lay_out(j, b, room);
+        for (b->team = TK_MIN(b->most_team, most / tall); b->team > 1 && !bytes; b->team -= !bytes) bytes = lay_out(j, b, room);
     for (int rounds = (int)tk_ceil_div(tall, most); !bytes && rounds <= tall; rounds++) {
         b->teams = (int)tk_ceil_div(tall, rounds);
         bytes = lay_out(j, b, room);
@@ -90,14 +95,11 @@ void skinny_run(const skinny_kernels *kernels, skinny_job j, const tk_args *a) {
     j.tiles = j.what == SKINNY_GLU ? j.end[2] : (int)tk_ceil_div(j.end[2], panels);
     j.steps = (int)tk__h_slabs(j.width), j.slabs = (int)tk_ceil_div(j.width, kernels->k);
     const int grid = TK_MIN(sms(), j.tiles), tall = (int)tk_ceil_div(j.tiles, grid);
-    blocking b = { 1, 1, panels * (SKINNY_TURN * 64 / kernels->k) * kernels->bytes, panels * tiles8 * 4 };
-    uint32_t shared = 0;
-    if (tall <= LONG && n < 2 && kernels == &skinny_H_BF16)
-        shared = choose(&j, &b, tall, most, HALF_SHARED);
-    else if (tall <= LONG && n < 2) {
-        shared = choose(&j, &b, tall, most, THIRD_SHARED);
-        if (b.teams < tall && tall <= most) shared = 0;
-    }
+    blocking b = { 1, 1, panels * (SKINNY_TURN * 64 / kernels->k) * kernels->bytes, panels * tiles8 * 4,
+                   team_of(kernels) };
+    uint32_t shared = tall > LONG || n == 2 ? 0 : choose(&j, &b, tall, most, HALF_SHARED);
+    /* bfloat16 waits for memory; what is dequantized waits for warps, and has them rather than room for the next */
+    if (kernels != &skinny_H_BF16 && b.teams < tall && tall <= most) shared = 0;
     if (!shared) shared = choose(&j, &b, tall, most, ALL_SHARED);
     CUtensorMap map;
     if (shared && j.width % 64 == 0 && (uintptr_t)j.x % 16 == 0 && map_of(&map, &j)) {
