@@ -47,8 +47,22 @@ static void start(const void *kernel, dim3 grid, int threads, int shared, void *
     cudaLaunchKernelExC(&how, kernel, args);
 }
 
-/* Half of an SM's shared memory lets the next kernel's weights in while this one ends. */
-enum { HALF_SHARED = 108 << 10, ALL_SHARED = 227 << 10, XSLOT = 16 << 10, SLOTS = 8, FEW_SLOTS = 3, LONG = 32 };
+/* Shared memory of blocks. The grid is as many blocks as the GPU holds at once, one or two an SM: were there room for
+ * more, a kernel that comes in while others still hold some SMs would get two blocks on one SM and none on another
+ * (docs/FACTS.md). Two where a product is SMALL: the next kernel's weights come in as each of them ends. */
+enum {
+    HALF_SHARED = 108 << 10,
+    MORE_THAN_HALF = 118 << 10,
+    ALL_SHARED = 227 << 10,
+    SMALL = 40 << 20, /* bytes */
+    XSLOT = 16 << 10,
+    SLOTS = 8,
+    FEW_SLOTS = 3,
+    LONG = 32
+};
+
+/* Is dequantizing longer than reading? What waits for memory has deep rings, what waits for warps has more of them. */
+static bool waits_for_warps(const skinny_kernels *kernels) { return kernels->bytes < 16 * kernels->k; }
 
 /* Warps of a team: as many as dequantizing needs beside the chain of products (docs/FACTS.md) */
 static int team_of(const skinny_kernels *kernels) {
@@ -59,6 +73,7 @@ static int team_of(const skinny_kernels *kernels) {
 struct blocking {
     int teams, team, turn, accumulators;
     int most_team; /* warps of a team at most */
+    int slots;     /* of a ring at most */
 };
 
 /* Rings of `most` bytes in all; the bytes taken, 0: less than two turns a warp */
@@ -68,7 +83,7 @@ static uint32_t lay_out(skinny_job *j, const blocking *b, uint32_t most) {
     j->xeach = TK_MAX((int)SKINNY_TURN, TK_MIN(all, XSLOT / line / SKINNY_TURN * SKINNY_TURN));
     const int chunks = (int)tk_ceil_div(j->steps, j->xeach), room = TK_MAX(2, (int)most * 2 / 5 / (j->xeach * line));
     j->xslots = chunks <= room ? chunks : TK_MIN(room, 4);
-    for (j->slots = most > HALF_SHARED ? FEW_SLOTS : SLOTS; j->slots > 1; j->slots--) {
+    for (j->slots = most > HALF_SHARED ? b->slots : SLOTS; j->slots > 1; j->slots--) {
         const uint32_t bytes = skinny_room(*j, warps, b->turn, b->accumulators, 0).end(*j);
         if (bytes <= most) return bytes;
     }
@@ -94,13 +109,19 @@ void skinny_run(const skinny_kernels *kernels, skinny_job j, const tk_args *a) {
     const int tiles8 = n == 2 ? 8 : n + 1, most = skinny_threads(tiles8, panels) / 32 - 1;
     j.tiles = j.what == SKINNY_GLU ? j.end[2] : (int)tk_ceil_div(j.end[2], panels);
     j.steps = (int)tk__h_slabs(j.width), j.slabs = (int)tk_ceil_div(j.width, kernels->k);
-    const int grid = TK_MIN(sms(), j.tiles), tall = (int)tk_ceil_div(j.tiles, grid);
+    const bool warps = waits_for_warps(kernels), two = n < 2 && !warps && (int64_t)j.end[2] * (j.what == SKINNY_GLU ? 2 : 1) *
+                                                                             j.slabs * kernels->bytes <= SMALL;
     blocking b = { 1, 1, panels * (SKINNY_TURN * 64 / kernels->k) * kernels->bytes, panels * tiles8 * 4,
-                   team_of(kernels) };
-    uint32_t shared = tall > LONG || n == 2 ? 0 : choose(&j, &b, tall, most, HALF_SHARED);
-    /* bfloat16 waits for memory; what is dequantized waits for warps, and has them rather than room for the next */
-    if (kernels != &skinny_H_BF16 && b.teams < tall && tall <= most) shared = 0;
-    if (!shared) shared = choose(&j, &b, tall, most, ALL_SHARED);
+                   team_of(kernels), warps ? FEW_SLOTS : SLOTS };
+    int grid = TK_MIN(2 * sms(), j.tiles), tall = (int)tk_ceil_div(j.tiles, grid);
+    uint32_t shared = two ? choose(&j, &b, tall, most, HALF_SHARED) : 0;
+    if (!shared) { /* one block an SM */
+        grid = TK_MIN(sms(), j.tiles), tall = (int)tk_ceil_div(j.tiles, grid);
+        if (warps && n < 2 && tall <= LONG) shared = choose(&j, &b, tall, most, HALF_SHARED);
+        if (b.teams < tall && tall <= most) shared = 0;
+        if (!shared) shared = choose(&j, &b, tall, most, ALL_SHARED);
+        if (shared) shared = TK_MAX(shared, (uint32_t)MORE_THAN_HALF);
+    }
     CUtensorMap map;
     if (shared && j.width % 64 == 0 && (uintptr_t)j.x % 16 == 0 && map_of(&map, &j)) {
         void *args[] = { &map, &j };
