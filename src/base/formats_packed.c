@@ -57,13 +57,9 @@ tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b) {
         v.q = v.top + TK_LINE, v.fold = true, v.zero = t == TK_P_Q5_1 ? 0 : 16;
         v.top_mask = 1, v.top_to = 4, v.top_walk = 1;
         break;
-    case TK_P_IQ4_NL:
-        v.q = panel + tk__at_pair(b, 256, 64), v.fold = true, v.values = tk__iq4_values;
-        break;
+    case TK_P_IQ4_NL: v.q = panel + tk__at_pair(b, 256, 64), v.fold = true, v.values = tk__iq4_values; break;
     case TK_P_IQ4_XS: v.q = p + tk__at_iq4_xs(z), v.fold = true, v.values = tk__iq4_values; break;
-    case TK_P_MXFP4:
-        v.q = panel + tk__at_mxfp4(b), v.fold = true, v.values = tk__mxfp4_values;
-        break;
+    case TK_P_MXFP4: v.q = panel + tk__at_mxfp4(b), v.fold = true, v.values = tk__mxfp4_values; break;
     case TK_P_Q2_K: v.q = p + z / 4 * 704 + 128, v.shift = z % 4 * 2, v.mask = 3; break;
     case TK_P_Q3_K:
         v.q = z < 4 ? p + 192 + TK_LINE : p + 1280, v.step = z < 4 ? 2 * TK_LINE : TK_LINE;
@@ -108,8 +104,7 @@ void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, fl
         break;
     case TK_P_Q2_K: {
         const int both = p[s / 8 * 704 + s / 4 % 2 * TK_LINE + r * 4 + s % 4];
-        *scale = half_at(p + 640, r) * (float)(both & 15),
-        *add = -(half_at(p + 672, r) * (float)(both >> 4));
+        *scale = half_at(p + 640, r) * (float)(both & 15), *add = -(half_at(p + 672, r) * (float)(both >> 4));
         break;
     }
     case TK_P_Q3_K: {

@@ -9,35 +9,38 @@
  *
  * Quantized panels keep the file's numbers, losslessly. Four consecutive k of a row are one dword, as the
  * integer dot product instructions want them; 16 dwords (one a row) are a line of 64 bytes. Everything
- * comes in whole lines and in the order of use: a panel is one forward stream. A line that is first needed before
- * those in front of it costs a fifth of the speed of one token (Zen 4: 25 GB/s where 32 are had), so scales follow
- * the first block that they scale.
+ * comes in whole lines and in the order of use: a panel is one forward stream. A line that is first needed
+ * before those in front of it costs a fifth of the speed of one token (Zen 4: 25 GB/s where 32 are had), so
+ * scales follow the first block that they scale. Parts stand in their order; "16" is one for each row:
  *
- *   P_Q8_0  64 k: a block's lines [8] of bytes q + 128, f16 d[2][16], the other block's lines
- *   P_Q4_0  64 k: a block's lines [4] of nibbles, f16 d[2][16], the other block's lines. A block's low nibbles are
- *           its k 0-15, its high nibbles 16-31 (as in the file)
- *   P_Q4_1  32 k: lines [4] of nibbles, f16 d[16], f16 m[16]
- *   P_Q4_Z  as P_Q4_1, m being the zero     P_F8  32 k: float32 d[16], [k][16] bytes
- *   P_Q4_K  256 k: four pairs of blocks: lines [8] of nibbles (low ones are the pair's first block), then u8
- *           scale[2][16], u8 min[2][16]; after the first pair's lines f16 d[16], f16 dmin[16]. The six-bit numbers
- *           take a byte each: 2.8 % more than the file for a decoding of three instructions
- *   P_Q6_K  256 k: four times lines [4][3], i8 scale[4][16] (of runs 0-3); after the first lines f16 d[16], 32 unused
- *           bytes. The first two times are the first 128 k, a half of each run of 32. Triple j of both: the top bit
- *           pairs of values 4 j .. of runs 0-3 (run z at bit 2 z), the low nibbles of runs 0 (low half of the byte)
- *           and 2 (high half), those of runs 1 and 3
- *   P_Q5_0  64 k: a block's lines [5], f16 d[2][16], the other block's lines: one with the fifth bits of all its
- *           values (of the row's dword 4 j + i: bit j of byte i), then nibbles as P_Q4_0's
- *   P_Q5_1  32 k: such a line, lines [4] of nibbles, f16 d[16], f16 m[16]
- *   P_IQ4_NL as P_Q4_0
- *   P_MXFP4 128 k: four blocks of lines [4] of nibbles as P_Q4_0's, u8 e[4][16] after the first
- *   P_Q2_K  256 k: two halves of lines [2] with eight bytes of scale and minimum in the file's order and lines [8]
- *           of bit pairs (run z at bit 2 z), between them f16 d[16], f16 dmin[16]
- *   P_Q3_K  256 k: lines [3] with the twelve bytes of scales, lines [8][2] of third bits (bit b of a byte: run b of
- *           the 256) and a half of P_Q2_K's bit pairs, f16 d[16], 32 unused bytes, lines [8] of the other half
- *   P_Q5_K  256 k: lines [8][3] of fifth bits (bit b: block b) and P_Q4_K's pairs 0 and 1, f16 d[16], f16 dmin[16],
- *           u8 scale[4][16], u8 min[4][16], lines [8][2] of pairs 2 and 3, scales and minima of these
- *   P_IQ4_XS 256 k: eight blocks of lines [4] of nibbles as P_Q4_0's; after the first a line and 16 words with the
- *           low and top bits of the scales in the file's order, f16 d[16] */
+ *   P_Q8_0    64 k: a block's lines [8] of bytes q + 128, f16 d[2][16], the other block's lines
+ *   P_Q4_0    64 k: a block's lines [4] of nibbles, f16 d[2][16], the other block's lines.
+ *             Low nibbles are a block's k 0-15, high ones its k 16-31, as in the file
+ *   P_Q4_1    32 k: lines [4] of nibbles, f16 d[16], f16 m[16]
+ *   P_Q4_Z    as P_Q4_1, m being the zero
+ *   P_F8      32 k: float32 d[16], [k][16] bytes
+ *   P_Q4_K    256 k: four pairs of blocks: lines [8] of nibbles (low ones: the pair's first block), (after
+ *             the first pair's lines f16 d[16], f16 dmin[16],) u8 scale[2][16], u8 min[2][16]. The six-bit
+ *             numbers take a byte each: 2.8 % more than the file for a decoding of three instructions
+ *   P_Q6_K    256 k: four parts, the first two of the first 128 k, each a half of every run of 32: lines
+ *             [4][3], (in the first part f16 d[16], 32 unused bytes,) i8 scale[4][16] of runs 0-3.
+ *             Triple j: the top bit pairs of the runs' values 4 j .. (run z at bit 2 z), the low nibbles
+ *             of runs 0 (low half of the byte) and 2 (high half), those of runs 1 and 3
+ *   P_Q5_0    64 k: a block's lines [5], f16 d[2][16], the other block's lines. Five: the fifth bits of
+ *             all values (of the row's dword 4 j + i: bit j of byte i), then nibbles as P_Q4_0's
+ *   P_Q5_1    32 k: lines [5] as P_Q5_0's, f16 d[16], f16 m[16]
+ *   P_IQ4_NL  as P_Q4_0
+ *   P_MXFP4   128 k: four blocks of lines [4] of nibbles as P_Q4_0's, after the first u8 e[4][16]
+ *   P_Q2_K    256 k: two halves, between them f16 d[16], f16 dmin[16]. A half: lines [2] with eight bytes
+ *             of scale and minimum in the file's order, lines [8] of bit pairs (run z at bit 2 z)
+ *   P_Q3_K    256 k: lines [3] with the twelve bytes of scales, lines [8][2] of third bits (bit b of a
+ *             byte: run b of the 256) and the first half of bit pairs as P_Q2_K's, f16 d[16], 32 unused
+ *             bytes, lines [8] of the other half
+ *   P_Q5_K    256 k: lines [8][3] of fifth bits (bit b: block b) and P_Q4_K's pairs 0 and 1, f16 d[16],
+ *             f16 dmin[16], u8 scale[4][16], u8 min[4][16], lines [8][2] of pairs 2 and 3, scales and
+ *             minima of these
+ *   P_IQ4_XS  256 k: eight blocks of lines [4] of nibbles as P_Q4_0's, after the first a line and 16 words
+ *             with the low and top bits of the scales in the file's order, f16 d[16] */
 #ifndef TK_PACKED_H
 #define TK_PACKED_H
 #include "base/formats.h"
@@ -86,14 +89,15 @@ static inline int tk__pvalue(const tk_pblock *v, int j, int at) {
     const int gap = j / 4 * v->gap;
     int n = v->q[line * v->step + gap + at] >> shift & v->mask;
     if (v->top)
-        n |= (v->top[j * v->top_step + gap + at] >> (v->top_shift + j * v->top_walk) & v->top_mask) << v->top_to;
+        n |= (v->top[j * v->top_step + gap + at] >> (v->top_shift + j * v->top_walk) & v->top_mask)
+             << v->top_to;
     return v->values ? v->values[n] : n - v->zero;
 }
 tk_pblock tk__pblock(tk_dtype t, const uint8_t *panel, int64_t b);
 /* x = scale tk__pvalue + add for values 16 half .. 16 half + 15 of block b; row r of the panel */
 void tk__pscale(tk_dtype t, const uint8_t *panel, int64_t b, int half, int r, float *scale, float *add);
-/* Bytes of activations that a thread multiplies between two passes over the weights; and the scratch of a thread
- * where they are plain numbers (linear_tmpl.h) */
+/* Bytes of activations that a thread multiplies between two passes over the weights; and the scratch of a
+ * thread where they are plain numbers (linear_tmpl.h) */
 enum { LINEAR_HOLD = 384 << 10 };
 /* Bytes of one panel of `cols` columns */
 static inline size_t tk__panel_bytes(tk_dtype t, int64_t cols) {
@@ -101,13 +105,16 @@ static inline size_t tk__panel_bytes(tk_dtype t, int64_t cols) {
     return (size_t)tk_ceil_div(cols, f->block) * (size_t)f->bytes;
 }
 
-/* Where a panel's format has block b (32 k): its lines, and its scale (16 rows of it). The K formats: from the start of
- * their 256 k, part by part (packed.h's first comment). */
+/* Where the lines of a format begin that has something between them. Two blocks with scales for both: */
 static inline size_t tk__at_pair(int64_t b, size_t block, size_t scales) {
     return (size_t)(b / 2) * (2 * block + scales) + (size_t)(b % 2) * (block + scales);
 }
-static inline size_t tk__at_q4_k(int pair) { return (size_t)pair * 576 + (pair ? 64 : 0); } /* scales: 576 (pair + 1) */
-static inline size_t tk__at_q6_k(int part) { return (size_t)part * 832 + (part ? 64 : 0); } /* scales: 832 (part + 1) */
-static inline size_t tk__at_mxfp4(int64_t b) { return (size_t)(b / 4) * 1088 + (size_t)(b % 4) * 256 + (b % 4 ? 64 : 0); }
+/* Of a pair's or part's lines in 256 k; its scales are at 576 (pair + 1), 832 (part + 1) */
+static inline size_t tk__at_q4_k(int pair) { return (size_t)pair * 576 + (pair ? 64 : 0); }
+static inline size_t tk__at_q6_k(int part) { return (size_t)part * 832 + (part ? 64 : 0); }
+/* Of block b, and of block z of 256 k */
+static inline size_t tk__at_mxfp4(int64_t b) {
+    return (size_t)(b / 4) * 1088 + (size_t)(b % 4) * 256 + (b % 4 ? 64 : 0);
+}
 static inline size_t tk__at_iq4_xs(int z) { return (size_t)z * 256 + (z ? 128 : 0); }
 #endif

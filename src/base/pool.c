@@ -14,8 +14,9 @@
 
 #include "base/base.h"
 
-/* Pauses before sleeping: at most about 1 ms, longer than threads differ at a large matrix, and at least 2 us. With
- * more threads than CPUs whoever spins keeps the awaited thread from running, so it soon gives way. */
+/* Pauses before sleeping: at most about 1 ms, longer than threads differ at a large matrix, and at least 2
+ * us. With more threads than CPUs whoever spins keeps the awaited thread from running, so it soon gives way.
+ */
 enum { SPIN = 65536, SPIN_LEAST = 100 };
 /* A sleep that was shorter ended with the other's work; a longer one, with its turn on a busy CPU. */
 #define SLICE_S 1e-3
@@ -41,9 +42,9 @@ typedef struct waiter {
     unsigned spin;                  /* pauses before it sleeps */
 } waiter;
 
-/* What is taken of a thread's part of the share number `turn`, in grains: turn << 32 | from the front << 16 | from
- * the back. A thread leaves a share only when all of it is taken, so one number a thread serves all shares: whoever
- * meets a later turn comes too late, whoever meets an earlier one is the first. */
+/* What is taken of a thread's part of the share number `turn`, in grains: turn << 32 | from the front << 16 |
+ * from the back. A thread leaves a share only when all of it is taken, so one number a thread serves all
+ * shares: whoever meets a later turn comes too late, whoever meets an earlier one is the first. */
 typedef struct taken {
     _Alignas(64) atomic_ullong state;
 } taken;
@@ -54,7 +55,7 @@ struct tk_pool {
     void (*fn)(void *, int, int);
     void *arg;
     int threads, started;
-    unsigned spin; /* the most */
+    unsigned spin;  /* the most */
     cpu_set_t home; /* the caller's CPU while a job runs; none: it is not pinned */
     waiter *waiters;
     worker *workers;
@@ -76,8 +77,8 @@ static void post(tk_pool *p, atomic_uint *word, unsigned value) {
     if (atomic_load(&p->sleepers)) futex_wake(word);
 }
 
-/* Waits until *word != seen and returns it. When spinning did not end a wait, the next spin is shorter if the other had
- * no CPU, else longer. */
+/* Waits until *word != seen and returns it. When spinning did not end a wait, the next spin is shorter if the
+ * other had no CPU, else longer. */
 static unsigned await(tk_pool *p, int ith, atomic_uint *word, unsigned seen) {
     waiter *w = &p->waiters[ith];
     unsigned v = atomic_load_explicit(word, memory_order_acquire);
@@ -184,8 +185,7 @@ void tk_pool_run(tk_pool *p, void (*fn)(void *, int, int), void *arg) {
     unsigned g = atomic_load_explicit(&p->generation, memory_order_relaxed) + 1;
     post(p, &p->generation, g);
     fn(arg, 0, p->threads);
-    for (int i = 1; i < p->threads; i++)
-        await(p, 0, &p->workers[i].done, g - 1);
+    for (int i = 1; i < p->threads; i++) await(p, 0, &p->workers[i].done, g - 1);
     if (pin) pthread_setaffinity_np(pthread_self(), sizeof before, &before);
 }
 
@@ -224,8 +224,11 @@ static bool take(tk_share *s, int64_t *from, int64_t *to) {
         if (front + back >= all) return false;
         const unsigned n = (all - front - back + 1) / 2, own = s->owner == s->ith;
         const unsigned long long next = (unsigned long long)s->turn << 32 |
-                                        (unsigned long long)(front + (own ? n : 0)) << 16 | (back + (own ? 0 : n));
-        if (!atomic_compare_exchange_weak_explicit(word, &v, next, memory_order_relaxed, memory_order_relaxed)) continue;
+                                        (unsigned long long)(front + (own ? n : 0)) << 16 |
+                                        (back + (own ? 0 : n));
+        if (!atomic_compare_exchange_weak_explicit(word, &v, next, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
         const unsigned at = own ? front : all - back - n;
         *from = first + at * s->grain, *to = TK_MIN(first + (at + n) * s->grain, last);
         return true;

@@ -71,7 +71,8 @@ INLINE void block_scales(const int type, const uint8_t *panel, size_t b, int hal
     }
     case TK_P_Q5_K: {
         const uint8_t *six = p + (z < 4 ? 1600 : 2752) + z % 4 * 16;
-        *scale = vf_mul(vf_f16(p + 1536), vf_u8(six)), *low = vf_neg(vf_mul(vf_f16(p + 1568), vf_u8(six + 64)));
+        *scale = vf_mul(vf_f16(p + 1536), vf_u8(six)),
+        *low = vf_neg(vf_mul(vf_f16(p + 1568), vf_u8(six + 64)));
         break;
     }
     case TK_P_IQ4_XS: {

@@ -35,7 +35,8 @@ static void sixes(uint8_t *scale, uint8_t *min, const uint8_t *const src[16], in
 
 static void pack_q2_k(uint8_t *dst, const uint8_t *const src[16]) {
     for (size_t part = 0; part < 2; part++)
-        lines(dst + part * 704, src, part * 8, 2, 0), lines(dst + part * 704 + 128, src, 16 + part * 32, 8, 0);
+        lines(dst + part * 704, src, part * 8, 2, 0),
+            lines(dst + part * 704 + 128, src, 16 + part * 32, 8, 0);
     halves(dst + 640, src, 80), halves(dst + 672, src, 82);
 }
 

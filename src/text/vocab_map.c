@@ -24,7 +24,8 @@ static tk_status out_of_memory(size_t entries) {
     return TK_FAIL(TK_E_NOMEM, "out of memory\na vocabulary map of %zu entries did not fit", entries);
 }
 
-/* Look-ups go everywhere in a table, so large ones lie in huge pages (or every look-up walks page tables too) */
+/* Look-ups go everywhere in a table, so large ones lie in huge pages (or every look-up walks page tables too)
+ */
 static void *table(size_t bytes) {
     const size_t huge = (size_t)2 << 20;
     if (bytes < huge) return malloc(bytes);
