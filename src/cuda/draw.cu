@@ -339,15 +339,15 @@ __global__ void __launch_bounds__(DRAW_THREADS) draw_best(const draw_job j) {
 }
 
 __global__ void __launch_bounds__(DRAW_THREADS, 1) draw_rows(const draw_job j) {
-    __shared__ uint32_t low[BUCKETS], high[BUCKETS], counts[BUCKETS];
+    extern __shared__ __align__(16) unsigned char room[]; /* the list, then the histogram */
     __shared__ place found;
-    extern __shared__ __align__(16) unsigned char more[]; /* the list */
+    uint32_t *const bins = (uint32_t *)(room + sizeof(mass) * LISTED);
     const int64_t at = blockIdx.y;
     const int each = (j.vocab + j.parts - 1) / j.parts, from = blockIdx.x * each;
     row r = {};
     r.x = j.x + at * j.vocab, r.vocab = j.vocab, r.from = TK_MIN(from, j.vocab), r.to = TK_MIN(from + each, j.vocab);
     r.parts = j.parts, r.t = j.teams + at;
-    r.low = low, r.high = high, r.counts = counts, r.list = (mass *)more, r.found = &found;
+    r.low = bins, r.high = bins + BUCKETS, r.counts = bins + 2 * BUCKETS, r.list = (mass *)room, r.found = &found;
     pdl_go();
     pdl_wait();
     const tk_draw how = j.how[at];
@@ -380,5 +380,5 @@ extern "C" void draw_cuda(const tk_args *a) {
                              vocab, parts };
     const dim3 grid((unsigned)parts, (unsigned)rows);
     if (parts > 1) tk::launch(tk::draw_best, grid, tk::DRAW_THREADS, 0, a, j);
-    tk::launch(tk::draw_rows, grid, tk::DRAW_THREADS, sizeof(tk::mass) * tk::LISTED, a, j);
+    tk::launch(tk::draw_rows, grid, tk::DRAW_THREADS, sizeof(tk::mass) * tk::LISTED + 3 * 4 * tk::BUCKETS, a, j);
 }

@@ -24,9 +24,9 @@ __device__ inline uint16_t to_f16(float f) {
 }
 __device__ inline float from_bf16(uint16_t h) { return __uint_as_float((uint32_t)h << 16); }
 __device__ inline uint16_t to_bf16(float f) {
-    uint32_t u = __float_as_uint(f);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 64); /* NaN stays one */
-    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
+    uint16_t h;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
 }
 
 /* A number of a plain dtype at any address that suits it */
