@@ -18,14 +18,17 @@ enum {
     MOST_PARTS = 32,    /* blocks of a row */
     TEAM_ROWS = 128,    /* rows that may have several */
     DIGITS = 256,       /* of the search in a bucket of very many */
-    STEPS = 3           /* buckets opened: for top_k, for top_p, for the draw */
+    STEPS = 3,          /* buckets opened: for top_k, for top_p, for the draw */
+    AHEAD = 8,          /* logits of a thread on their way */
+    MOST_PART = 1 << 18 /* logits of a block: keeps its sums of parts of weights below 2^32 */
 };
 typedef unsigned long long mass;
 
 /* What the blocks of a row share, in scratch */
 struct team {
     mass best[MOST_PARTS]; /* keys; the largest logit of each part */
-    mass hist[BUCKETS], list[STEPS][LISTED], kept;
+    float sum[MOST_PARTS]; /* of a part: about the mass, relative to its largest */
+    mass hist[BUCKETS], list[STEPS][LISTED], kept, all;
     uint32_t counts[BUCKETS], met, listed[STEPS];
 };
 
@@ -104,11 +107,13 @@ struct row {
     int vocab, from, to, parts; /* from .. to: this block's */
     team *t;
     uint32_t meetings;
-    bool searched; /* the room of the histogram was used for others */
-    float max, scale;
+    bool known;    /* the histogram in shared memory is the row's */
+    bool counting; /* it counts candidates, too */
+    float max, scale, deepest;
+    mass all; /* the mass of all candidates */
     /* shared memory */
-    uint32_t *low, *high, *counts; /* [BUCKETS]: sums of weights as two words; of candidates */
-    mass *list;                    /* [LISTED] */
+    uint32_t *low, *high, *counts, *spare; /* [BUCKETS]: sums of weights as two words; of candidates */
+    mass *list;                            /* [LISTED] */
     place *found;
 
     /* All blocks of the row have come here. */
@@ -126,6 +131,16 @@ struct row {
 
     __device__ float depth(float logit) const { return (tk__draw_clamped(logit) - max) * scale; }
     __device__ static int bucket_at(float z) { return (int)(z * -128.0f); }
+    /* fn(logit, index) for the block's share of the logits from .. to, several being on their way */
+    template <class F> __device__ void each_logit(int from, int to, F fn) const {
+        for (int base = from + threadIdx.x; base < to; base += AHEAD * DRAW_THREADS) {
+            float l[AHEAD];
+#pragma unroll
+            for (int k = 0; k < AHEAD; k++) l[k] = base + k * DRAW_THREADS < to ? x[base + k * DRAW_THREADS] : -INFINITY;
+#pragma unroll
+            for (int k = 0; k < AHEAD; k++) fn(l[k], base + k * DRAW_THREADS);
+        }
+    }
     __device__ void add(int bin, mass w) {
         const uint32_t part = (uint32_t)w, had = atomicAdd(&low[bin], part);
         const uint32_t up = (uint32_t)(w >> 32) + (had + part < had);
@@ -134,7 +149,7 @@ struct row {
     }
     __device__ void clear(int bins) {
         __syncthreads();
-        for (int i = threadIdx.x; i < bins; i += DRAW_THREADS) low[i] = high[i] = counts[i] = 0;
+        for (int i = threadIdx.x; i < bins; i += DRAW_THREADS) low[i] = high[i] = counts[i] = spare[i] = 0;
         __syncthreads();
     }
     __device__ mass weight_in(int bin) const { return (mass)high[bin] << 32 | low[bin]; }
@@ -190,15 +205,15 @@ struct row {
         mass count_before = 0, mass_before = 0, all;
         uint32_t prefix = 0;
         place p = {};
-        searched = true;
+        known = false;
         for (int shift = 24; shift >= 0; shift -= 8) {
             clear(DIGITS);
-            for (int i = threadIdx.x; i < vocab; i += DRAW_THREADS) {
-                const float z = depth(x[i]);
-                const mass w = tk__draw_weight(z);
-                const uint32_t k = (uint32_t)(key_of(x[i], 0) >> 32);
-                if (w && bucket_at(z) == bucket && (shift == 24 || k >> (shift + 8) == prefix)) add(k >> shift & 255, w);
-            }
+            each_logit(0, vocab, [&](float l, int) {
+                const float z = depth(l);
+                const uint32_t k = (uint32_t)(key_of(l, 0) >> 32);
+                if (!(z > -TK_DRAW_DEPTH) || bucket_at(z) != bucket || (shift < 24 && k >> (shift + 8) != prefix)) return;
+                if (const mass w = tk__draw_weight(z)) add(k >> shift & 255, w);
+            });
             __syncthreads();
             p = find(DIGITS, by_count, target - (by_count ? count_before : mass_before), &all);
             count_before += p.count_before, mass_before += p.mass_before, prefix = prefix << 8 | (uint32_t)p.at;
@@ -229,12 +244,12 @@ struct row {
         uint32_t *listed = parts > 1 ? &t->listed[step] : &own;
         if (parts == 1 && threadIdx.x == 0) own = 0;
         __syncthreads();
-        for (int i = from + threadIdx.x; i < to; i += DRAW_THREADS) {
-            const float l = x[i], z = depth(l);
-            if (!(z > -TK_DRAW_DEPTH) || bucket_at(z) != b.at || !tk__draw_weight(z)) continue;
+        each_logit(from, to, [&](float l, int i) {
+            const float z = depth(l);
+            if (!(z > -TK_DRAW_DEPTH) || bucket_at(z) != b.at || !tk__draw_weight(z)) return;
             const uint32_t place = atomicAdd(listed, 1u);
             if (place < LISTED) members[place] = key_of(l, i);
-        }
+        });
         meet();
         const uint32_t n = *(volatile uint32_t *)listed;
         if (parts > 1 && n <= LISTED && threadIdx.x < n) list[threadIdx.x] = *(volatile mass *)&members[threadIdx.x];
@@ -244,52 +259,92 @@ struct row {
         return p;
     }
 
-    /* The row's masses and counts by bucket, from all its blocks */
+    /* The row's masses by bucket, and counts when they are counted, from all its blocks */
     __device__ void gather_histogram() {
-        if (parts == 1) {
-            if (searched) weigh(1);
-            searched = false;
-            return;
-        }
+        if (known) return;
+        known = true;
+        if (parts == 1) return (void)weigh(1);
         __syncthreads();
         for (int i = threadIdx.x; i < BUCKETS; i += DRAW_THREADS) {
             const mass w = *(volatile mass *)&t->hist[i];
-            low[i] = (uint32_t)w, high[i] = (uint32_t)(w >> 32), counts[i] = *(volatile uint32_t *)&t->counts[i];
+            low[i] = (uint32_t)w, high[i] = (uint32_t)(w >> 32), counts[i] = counting ? *(volatile uint32_t *)&t->counts[i] : 0;
         }
         __syncthreads();
     }
 
     /* Masses of this block's candidates by bucket, and of those of at least `least`; then of the row's. Returns the latter. */
     __device__ mass weigh(mass least) {
-        mass kept = 0, all;
+        mass kept = 0, sum = 0;
         clear(BUCKETS);
-        for (int i = from + threadIdx.x; i < to; i += DRAW_THREADS) {
-            const float z = depth(x[i]);
+        each_logit(from, to, [&](float l, int) {
+            const float z = depth(l);
             const mass w = tk__draw_weight(z);
-            if (!w) continue;
-            if (w >= least) kept += w;
-            add(bucket_at(z), w);
+            sum += w, kept += w >= least ? w : 0;
+            if (!w || z < -deepest) return;
+            const int bin = bucket_at(z);
+            const uint32_t middle = (uint32_t)(w >> 14) & 0x3fff, top = (uint32_t)(w >> 28);
+            atomicAdd(&low[bin], (uint32_t)w & 0x3fff); /* three sums without a carry between them */
+            if (middle) atomicAdd(&high[bin], middle);
+            if (top) atomicAdd(&spare[bin], top);
+            if (counting) atomicAdd(&counts[bin], 1u);
+        });
+        mass all_kept;
+        sum_before(kept, &all_kept), sum_before(sum, &all);
+        for (int i = threadIdx.x; i < BUCKETS; i += DRAW_THREADS) {
+            const mass w = low[i] + ((mass)high[i] << 14) + ((mass)spare[i] << 28);
+            low[i] = (uint32_t)w, high[i] = (uint32_t)(w >> 32);
+            if (parts == 1 || !w) continue;
+            atomicAdd(&t->hist[i], w);
+            if (counting) atomicAdd(&t->counts[i], counts[i]);
         }
-        sum_before(kept, &all);
-        if (parts == 1) return all;
-        for (int i = threadIdx.x; i < BUCKETS; i += DRAW_THREADS)
-            if (counts[i]) atomicAdd(&t->hist[i], weight_in(i)), atomicAdd(&t->counts[i], counts[i]);
-        if (threadIdx.x == 0) atomicAdd(&t->kept, all);
+        known = parts == 1;
+        if (parts == 1) return all_kept;
+        if (threadIdx.x == 0) atomicAdd(&t->kept, all_kept), atomicAdd(&t->all, all);
         meet();
+        all = *(volatile mass *)&t->all;
         return *(volatile mass *)&t->kept;
     }
 };
 
-/* The largest logit of the block's part, as a key; ~0: none is above minus infinity */
-__device__ inline mass best_of(const float *x, int from, int to) {
+/* A number joined over the block, known to all of it; all of its blocks get the same bits. */
+__device__ inline float block_total(float v) {
+    __shared__ float room[32];
+    v = warp_sum(v);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = v;
+    __syncthreads();
+    return warp_sum(room[threadIdx.x % 32]);
+}
+__device__ inline float about_exp(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504f));
+    return y;
+}
+
+/* The largest logit of the block's part, as a key; ~0: none is above minus infinity. *sum: about what the masses of the
+ * part add up to, relative to that of the largest; scale 0: not asked for */
+__device__ inline mass best_of(const float *x, int from, int to, float scale, float *sum) {
     mass best = ~(mass)0;
-#pragma unroll 8
-    for (int i = from + threadIdx.x; i < to; i += DRAW_THREADS) {
-        const float l = x[i];
-        const mass key = key_of(l, i);
-        if (l > -INFINITY && key < best) best = key;
+    float top = -FLT_MAX, s = 0;
+    for (int base = from + threadIdx.x; base < to; base += AHEAD * DRAW_THREADS) {
+        float l[AHEAD], old = top;
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++) l[k] = base + k * DRAW_THREADS < to ? x[base + k * DRAW_THREADS] : -INFINITY;
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++) {
+            const mass key = key_of(l[k], base + k * DRAW_THREADS);
+            if (l[k] > -INFINITY && key < best) best = key;
+            l[k] = tk__draw_clamped(l[k]);
+            top = fmaxf(top, l[k]); /* of a number and NaN: the number */
+        }
+        if (!(scale > 0)) continue;
+        s *= about_exp((old - top) * scale);
+#pragma unroll
+        for (int k = 0; k < AHEAD; k++) s += isnan(l[k]) ? 0 : about_exp((l[k] - top) * scale);
     }
-    return block_least(best);
+    best = block_least(best);
+    *sum = scale > 0 && best != ~(mass)0 ? block_total(s * about_exp((top - logit_of(best)) * scale)) : 0;
+    return best;
 }
 
 __device__ inline void random_words(uint32_t out[2], const tk_draw &how) {
@@ -302,12 +357,18 @@ __device__ inline void random_words(uint32_t out[2], const tk_draw &how) {
     out[0] = c[0], out[1] = c[1];
 }
 
-/* By all blocks of the row; the id, or -1 */
-__device__ inline int32_t draw_from(row &r, const tk_draw &how) {
+/* By all blocks of the row; the id, or -1. about: what the masses of all candidates add up to, relative to the largest */
+__device__ inline int32_t draw_from(row &r, const tk_draw &how, float about) {
     mass total = 0;
+    uint32_t word[2];
+    random_words(word, how);
+    r.counting = how.top_k > 0;
+    /* What is sought lies before the last (1 - p) of the mass. Candidates so deep that all of them together would not have
+     * half of that need no place in the histogram. */
+    const float p = how.top_p != 1 ? how.top_p : (float)word[0] * 0x1p-32f, rest = (1 - p) * about / (2 * (float)r.vocab);
+    r.deepest = r.counting || !(rest > 0) ? TK_DRAW_DEPTH : fminf(TK_DRAW_DEPTH, 1 - logf(rest));
     const mass least = (mass)ceil((double)how.min_p * (double)TK_DRAW_ONE), kept = r.weigh(how.min_p != 0 ? least : 1);
-    r.gather_histogram();
-    r.find(BUCKETS, false, ~(mass)0, &total);
+    total = r.all;
     if (how.top_k > 0) {
         const place p = r.reach(0, true, (mass)how.top_k);
         if (p.at >= 0) total = p.mass_before + p.weight; /* else there are not so many */
@@ -319,8 +380,6 @@ __device__ inline int32_t draw_from(row &r, const tk_draw &how) {
     }
     if (how.min_p != 0 && kept < total) total = kept;
     if (!total) return -1;
-    uint32_t word[2];
-    random_words(word, how);
     return r.reach(2, false, __umul64hi((mass)word[0] << 32 | word[1], total) + 1).at;
 }
 
@@ -330,12 +389,14 @@ __global__ void __launch_bounds__(DRAW_THREADS) draw_best(const draw_job j) {
     team *t = &j.teams[blockIdx.y];
     pdl_go();
     pdl_wait();
-    const mass best = best_of(j.x + (int64_t)blockIdx.y * j.vocab, from, TK_MIN(from + each, j.vocab));
-    if (threadIdx.x == 0) t->best[blockIdx.x] = best;
+    const float temp = j.how[blockIdx.y].temp;
+    float sum;
+    const mass best = best_of(j.x + (int64_t)blockIdx.y * j.vocab, from, TK_MIN(from + each, j.vocab), temp > 0 ? 1 / temp : 0, &sum);
+    if (threadIdx.x == 0) t->best[blockIdx.x] = best, t->sum[blockIdx.x] = sum;
     for (int i = blockIdx.x * DRAW_THREADS + threadIdx.x; i < BUCKETS; i += j.parts * DRAW_THREADS)
         t->hist[i] = 0, t->counts[i] = 0;
     if (blockIdx.x == 0 && threadIdx.x < STEPS) t->listed[threadIdx.x] = 0;
-    if (blockIdx.x == 0 && threadIdx.x == 0) t->met = 0, t->kept = 0;
+    if (blockIdx.x == 0 && threadIdx.x == 0) t->met = 0, t->kept = 0, t->all = 0;
 }
 
 __global__ void __launch_bounds__(DRAW_THREADS, 1) draw_rows(const draw_job j) {
@@ -347,16 +408,20 @@ __global__ void __launch_bounds__(DRAW_THREADS, 1) draw_rows(const draw_job j) {
     row r = {};
     r.x = j.x + at * j.vocab, r.vocab = j.vocab, r.from = TK_MIN(from, j.vocab), r.to = TK_MIN(from + each, j.vocab);
     r.parts = j.parts, r.t = j.teams + at;
-    r.low = bins, r.high = bins + BUCKETS, r.counts = bins + 2 * BUCKETS, r.list = (mass *)room, r.found = &found;
+    r.low = bins, r.high = bins + BUCKETS, r.counts = bins + 2 * BUCKETS, r.spare = bins + 3 * BUCKETS, r.list = (mass *)room, r.found = &found;
     pdl_go();
     pdl_wait();
     const tk_draw how = j.how[at];
-    const mass best = r.parts == 1 ? best_of(r.x, 0, r.vocab)
-                                   : block_least((int)threadIdx.x < r.parts ? r.t->best[threadIdx.x] : ~(mass)0);
+    const bool one = r.parts == 1, mine = (int)threadIdx.x < r.parts;
+    float about = 0;
+    r.scale = how.temp > 0 ? 1 / how.temp : 0;
+    const mass part = !one && mine ? r.t->best[threadIdx.x] : ~(mass)0;
+    const mass best = one ? best_of(r.x, 0, r.vocab, r.scale, &about) : block_least(part);
     int32_t id = best == ~(mass)0 ? -1 : (int32_t)(uint32_t)best;
     if (id >= 0 && how.temp > 0) {
-        r.max = logit_of(best), r.scale = 1 / how.temp;
-        id = draw_from(r, how);
+        r.max = logit_of(best);
+        if (!one) about = block_total(part != ~(mass)0 ? r.t->sum[threadIdx.x] * about_exp((logit_of(part) - r.max) * r.scale) : 0);
+        id = draw_from(r, how, about);
     }
     if (blockIdx.x == 0 && threadIdx.x == 0) j.id[at] = id;
 }
@@ -374,11 +439,16 @@ extern "C" void draw_cuda(const tk_args *a) {
     if (rows < 1) return;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
-    int parts = rows > tk::TEAM_ROWS ? 1 : TK_MIN(TK_MIN(sms / rows, (int)tk::MOST_PARTS), vocab / tk::DRAW_THREADS);
-    parts = TK_MAX(parts, 1);
-    const tk::draw_job j = { (int32_t *)a->p[2], (const float *)a->p[0], (const tk_draw *)a->p[1], (tk::team *)a->scratch,
-                             vocab, parts };
-    const dim3 grid((unsigned)parts, (unsigned)rows);
-    if (parts > 1) tk::launch(tk::draw_best, grid, tk::DRAW_THREADS, 0, a, j);
-    tk::launch(tk::draw_rows, grid, tk::DRAW_THREADS, sizeof(tk::mass) * tk::LISTED + 3 * 4 * tk::BUCKETS, a, j);
+    /* Blocks of a row wait for each other, so all must run at once: very long rows go a few at a time. */
+    const int least = (int)tk_ceil_div(vocab, tk::MOST_PART), most = TK_MAX(TK_MIN(vocab / tk::DRAW_THREADS, (int)tk::MOST_PARTS), 1);
+    const int together = least > 1 ? TK_MIN(TK_MAX(sms / least, 1), (int)tk::TEAM_ROWS) : rows;
+    for (int first = 0; first < rows; first += together) {
+        const int n = TK_MIN(together, rows - first);
+        const int parts = n > tk::TEAM_ROWS ? 1 : TK_MAX(TK_MAX(TK_MIN(sms / n, most), least), 1);
+        const tk::draw_job j = { (int32_t *)a->p[2] + first, (const float *)a->p[0] + (int64_t)first * vocab,
+                                 (const tk_draw *)a->p[1] + first, (tk::team *)a->scratch, vocab, parts };
+        const dim3 grid((unsigned)parts, (unsigned)n);
+        if (parts > 1) tk::launch(tk::draw_best, grid, tk::DRAW_THREADS, 0, a, j);
+        tk::launch(tk::draw_rows, grid, tk::DRAW_THREADS, sizeof(tk::mass) * tk::LISTED + 4 * 4 * tk::BUCKETS, a, j);
+    }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* norm, lnorm, softmax and windows with them: a group of threads holds a row in registers, so it is read once. Rows that
- * are too long for that, or whose numbers do not come in runs of 16 bytes, are read anew for each of their sums. */
-#include "cuda/row.cuh"
+ * are too long for that go to norm_sm90.cu; where that does not serve, or where numbers do not come in runs of 16 bytes,
+ * they are read anew for each of their sums. */
+#include "cuda/norm_sm90.h"
 
 namespace tk {
 
@@ -119,9 +120,11 @@ template <int IN, int OUT, int KIND, bool ADD> static void run_rows(const tk_arg
     const int64_t runs = j.width / run_of(IN);
     if (j.rows < 1) return;
     j.streaming = j.rows * j.width * (OUT == TK_F32 ? 4 : 2) > (int64_t)32 << 20;
+    const bool whole_runs = j.width % run_of(IN) == 0 && is_aligned(j);
+    if (!ADD && whole_runs && runs > 4096 && ring_rows_sm90(a, j, (row_kind)KIND, IN, OUT)) return;
 #define HELD(per, tpr, groups)                                                                               \
     launch(held_rows<IN, OUT, KIND, ADD, per, tpr, groups>, (unsigned)tk_ceil_div(j.rows, groups), (tpr) * (groups), 0, a, j)
-    if (j.width % run_of(IN) || !is_aligned(j))
+    if (!whole_runs)
         launch(loose_rows<IN, OUT, KIND, ADD>, (unsigned)j.rows, LOOSE_THREADS, 0, a, j);
     else if (runs <= 32)
         HELD(2, 16, 16);
