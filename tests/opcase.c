@@ -310,6 +310,8 @@ void instance_make(instance *in, const op_case *c, rng *r) {
         if (named(t, in, "experts2", "x")) /* a token's rows are one, as quant sees them */
             t->rows = in->dim['t' - 'a'].n, t->cols = in->dim['a' - 'a'].n * in->dim['k' - 'a'].n;
         if (i < sig->nin && !sig->o[i].made_of[0]) fill(t, in, r);
+        for (int64_t k = 0; named(t, in, "draw", "x") && k < t->rows * t->cols; k++) /* ties: some, all in a row */
+            t->v[k] = k / t->cols % 3 == 1 ? rint(2 * t->v[k]) / 2 : k / t->cols % 3 == 2 ? 1.5 : t->v[k];
         t->integer |= named(t, in, "route", "i") || named(t, in, "draw", "i");
     }
     for (int i = sig->nin; i < sig->nin + sig->nout; i++) {
