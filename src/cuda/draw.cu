@@ -27,7 +27,6 @@ typedef unsigned long long mass;
 /* What the blocks of a row share, in scratch */
 struct team {
     mass best[MOST_PARTS]; /* keys; the largest logit of each part */
-    float sum[MOST_PARTS]; /* of a part: about the mass, relative to its largest */
     mass hist[BUCKETS], list[STEPS][LISTED], kept, all;
     uint32_t counts[BUCKETS], met, listed[STEPS];
 };
@@ -109,7 +108,7 @@ struct row {
     uint32_t meetings;
     bool known;    /* the histogram in shared memory is the row's */
     bool counting; /* it counts candidates, too */
-    float max, scale, deepest;
+    float max, scale;
     mass all; /* the mass of all candidates */
     /* shared memory */
     uint32_t *low, *high, *counts, *spare; /* [BUCKETS]: sums of weights as two words; of candidates */
@@ -280,7 +279,7 @@ struct row {
             const float z = depth(l);
             const mass w = tk__draw_weight(z);
             sum += w, kept += w >= least ? w : 0;
-            if (!w || z < -deepest) return;
+            if (!w) return;
             const int bin = bucket_at(z);
             const uint32_t middle = (uint32_t)(w >> 14) & 0x3fff, top = (uint32_t)(w >> 28);
             atomicAdd(&low[bin], (uint32_t)w & 0x3fff); /* three sums without a carry between them */
@@ -306,45 +305,20 @@ struct row {
     }
 };
 
-/* A number joined over the block, known to all of it; all of its blocks get the same bits. */
-__device__ inline float block_total(float v) {
-    __shared__ float room[32];
-    v = warp_sum(v);
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = v;
-    __syncthreads();
-    return warp_sum(room[threadIdx.x % 32]);
-}
-__device__ inline float about_exp(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504f));
-    return y;
-}
-
-/* The largest logit of the block's part, as a key; ~0: none is above minus infinity. *sum: about what the masses of the
- * part add up to, relative to that of the largest; scale 0: not asked for */
-__device__ inline mass best_of(const float *x, int from, int to, float scale, float *sum) {
+/* The largest logit of the block's part, as a key; ~0: none is above minus infinity */
+__device__ inline mass best_of(const float *x, int from, int to) {
     mass best = ~(mass)0;
-    float top = -FLT_MAX, s = 0;
     for (int base = from + threadIdx.x; base < to; base += AHEAD * DRAW_THREADS) {
-        float l[AHEAD], old = top;
+        float l[AHEAD];
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) l[k] = base + k * DRAW_THREADS < to ? x[base + k * DRAW_THREADS] : -INFINITY;
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) {
             const mass key = key_of(l[k], base + k * DRAW_THREADS);
             if (l[k] > -INFINITY && key < best) best = key;
-            l[k] = tk__draw_clamped(l[k]);
-            top = fmaxf(top, l[k]); /* of a number and NaN: the number */
         }
-        if (!(scale > 0)) continue;
-        s *= about_exp((old - top) * scale);
-#pragma unroll
-        for (int k = 0; k < AHEAD; k++) s += isnan(l[k]) ? 0 : about_exp((l[k] - top) * scale);
     }
-    best = block_least(best);
-    *sum = scale > 0 && best != ~(mass)0 ? block_total(s * about_exp((top - logit_of(best)) * scale)) : 0;
-    return best;
+    return block_least(best);
 }
 
 __device__ inline void random_words(uint32_t out[2], const tk_draw &how) {
@@ -357,16 +331,12 @@ __device__ inline void random_words(uint32_t out[2], const tk_draw &how) {
     out[0] = c[0], out[1] = c[1];
 }
 
-/* By all blocks of the row; the id, or -1. about: what the masses of all candidates add up to, relative to the largest */
-__device__ inline int32_t draw_from(row &r, const tk_draw &how, float about) {
+/* By all blocks of the row; the id, or -1 */
+__device__ inline int32_t draw_from(row &r, const tk_draw &how) {
     mass total = 0;
     uint32_t word[2];
     random_words(word, how);
     r.counting = how.top_k > 0;
-    /* What is sought lies before the last (1 - p) of the mass. Candidates so deep that all of them together would not have
-     * half of that need no place in the histogram. */
-    const float p = how.top_p != 1 ? how.top_p : (float)word[0] * 0x1p-32f, rest = (1 - p) * about / (2 * (float)r.vocab);
-    r.deepest = r.counting || !(rest > 0) ? TK_DRAW_DEPTH : fminf(TK_DRAW_DEPTH, 1 - logf(rest));
     const mass least = (mass)ceil((double)how.min_p * (double)TK_DRAW_ONE), kept = r.weigh(how.min_p != 0 ? least : 1);
     total = r.all;
     if (how.top_k > 0) {
@@ -389,10 +359,8 @@ __global__ void __launch_bounds__(DRAW_THREADS) draw_best(const draw_job j) {
     team *t = &j.teams[blockIdx.y];
     pdl_go();
     pdl_wait();
-    const float temp = j.how[blockIdx.y].temp;
-    float sum;
-    const mass best = best_of(j.x + (int64_t)blockIdx.y * j.vocab, from, TK_MIN(from + each, j.vocab), temp > 0 ? 1 / temp : 0, &sum);
-    if (threadIdx.x == 0) t->best[blockIdx.x] = best, t->sum[blockIdx.x] = sum;
+    const mass best = best_of(j.x + (int64_t)blockIdx.y * j.vocab, from, TK_MIN(from + each, j.vocab));
+    if (threadIdx.x == 0) t->best[blockIdx.x] = best;
     for (int i = blockIdx.x * DRAW_THREADS + threadIdx.x; i < BUCKETS; i += j.parts * DRAW_THREADS)
         t->hist[i] = 0, t->counts[i] = 0;
     if (blockIdx.x == 0 && threadIdx.x < STEPS) t->listed[threadIdx.x] = 0;
@@ -412,16 +380,12 @@ __global__ void __launch_bounds__(DRAW_THREADS, 1) draw_rows(const draw_job j) {
     pdl_go();
     pdl_wait();
     const tk_draw how = j.how[at];
-    const bool one = r.parts == 1, mine = (int)threadIdx.x < r.parts;
-    float about = 0;
-    r.scale = how.temp > 0 ? 1 / how.temp : 0;
-    const mass part = !one && mine ? r.t->best[threadIdx.x] : ~(mass)0;
-    const mass best = one ? best_of(r.x, 0, r.vocab, r.scale, &about) : block_least(part);
+    const mass best = r.parts == 1 ? best_of(r.x, 0, r.vocab)
+                                   : block_least((int)threadIdx.x < r.parts ? r.t->best[threadIdx.x] : ~(mass)0);
     int32_t id = best == ~(mass)0 ? -1 : (int32_t)(uint32_t)best;
     if (id >= 0 && how.temp > 0) {
-        r.max = logit_of(best);
-        if (!one) about = block_total(part != ~(mass)0 ? r.t->sum[threadIdx.x] * about_exp((logit_of(part) - r.max) * r.scale) : 0);
-        id = draw_from(r, how, about);
+        r.max = logit_of(best), r.scale = 1 / how.temp;
+        id = draw_from(r, how);
     }
     if (blockIdx.x == 0 && threadIdx.x == 0) j.id[at] = id;
 }
