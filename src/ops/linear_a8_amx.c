@@ -234,35 +234,16 @@ static void multiply_panel(const walk *w, const uint8_t *room, int64_t row, floa
     }
 }
 
-/* Rows first .. last, which begin with a panel, with the tokens in `copy`; behind these there is room for
- * what waits */
-static void multiply_rows(walk *w, const uint8_t *copy, float *wait, int64_t first, int64_t last) {
-    const int64_t k = TK_DIM(w->a, 'k'), blocks = k / TK_K32, groups = tk_ceil_div(w->tokens, GROUP);
-    const tk_dtype type = w->a->type[1];
-    const size_t panel = tk__panel_bytes(type, k);
-    _Alignas(64) uint8_t room[CHUNK * MOST_UNIT];
-    for (int64_t band = first, stop; band < last; band = stop) {
-        stop = TK_MIN(band + BAND * TK_PANEL, last);
-        for (w->from = 0; w->from < blocks; w->from = w->end) {
-            w->end = TK_MIN(w->from + CHUNK, blocks);
-            w->copy = copy + (size_t)(w->from * groups) * block_bytes(w->s->mins);
-            w->fetch =
-                tk_ceil_div((int64_t)tk__panel_bytes(type, (w->end - w->from) * TK_K32), TK_LINE * groups);
-            for (int64_t row = band; row < stop; row += TK_PANEL) {
-                const uint8_t *at = (const uint8_t *)w->a->p[1] + (size_t)(row / TK_PANEL) * panel;
-                w->s->expand(at, w->from, w->end, room);
-                w->next = at + panel + tk__panel_bytes(type, w->from * TK_K32);
-                multiply_panel(w, room, row, wait + (row - band) / TK_PANEL * groups * 256);
-            }
-        }
-    }
-}
-
 static void multiply(const tk_args *a, const scheme *s) {
-    const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k');
+    const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'), blocks = k / TK_K32;
+    const size_t panel = tk__panel_bytes(a->type[1], k);
     uint8_t *copy = (uint8_t *)a->scratch + (size_t)a->ith * thread_bytes(tokens, k);
     float *wait = (float *)(void *)(copy + copy_bytes(tokens, k));
+    _Alignas(64) uint8_t room[CHUNK * MOST_UNIT];
     walk w = { .a = a, .s = s };
+    int64_t first, last;
+    tk_split(n, TK_PANEL, a->ith, a->nth, &first, &last);
+    if (first >= last) return;
     amx_config config = { 0 };
     for (int i = 0; i < 4; i++) amx_tile(&config, i, 16, 64);
     for (int i = 4; i < 6; i++)
@@ -270,10 +251,23 @@ static void multiply(const tk_args *a, const scheme *s) {
     amx_configure(&config);
     for (; w.t0 < tokens; w.t0 += w.tokens) {
         w.tokens = TK_MIN(tokens - w.t0, (int64_t)TOKENS);
+        const int64_t groups = tk_ceil_div(w.tokens, GROUP);
         s->lay(a, w.t0, w.t0 + w.tokens, copy);
-        tk_share share = tk_share_begin(a->pool, tk_ceil_div(n, TK_PANEL), 1, a->ith, a->nth);
-        for (int64_t from, to; tk_share_next(&share, &from, &to);)
-            multiply_rows(&w, copy, wait, from * TK_PANEL, TK_MIN(to * TK_PANEL, n));
+        for (int64_t band = first, stop; band < last; band = stop) {
+            stop = TK_MIN(band + BAND * TK_PANEL, last);
+            for (w.from = 0; w.from < blocks; w.from = w.end) {
+                w.end = TK_MIN(w.from + CHUNK, blocks);
+                w.copy = copy + (size_t)(w.from * groups) * block_bytes(s->mins);
+                w.fetch = tk_ceil_div((int64_t)tk__panel_bytes(a->type[1], (w.end - w.from) * TK_K32),
+                                      TK_LINE * groups);
+                for (int64_t row = band; row < stop; row += TK_PANEL) {
+                    const uint8_t *at = (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL) * panel;
+                    s->expand(at, w.from, w.end, room);
+                    w.next = at + panel + tk__panel_bytes(a->type[1], w.from * TK_K32);
+                    multiply_panel(&w, room, row, wait + (row - band) / TK_PANEL * groups * 256);
+                }
+            }
+        }
     }
     amx_release();
 }
@@ -287,8 +281,7 @@ static void multiply(const tk_args *a, const scheme *s) {
         lay_tokens(a, mins, t0, t1, to);                                                                     \
     }
 TILE(8, 0)
-TILE(8, 1)
-TILE(8, 2) TILE(4, 0) LAY(0) LAY(1) LAY(2)
+TILE(8, 1) TILE(8, 2) TILE(4, 0) LAY(0) LAY(1) LAY(2)
 
 #define KERNEL(name, type, lines_, mins_)                                                                    \
     void linear_##name##_avx512(const tk_args *a);                                                           \
