@@ -132,5 +132,8 @@ template <class S> constexpr gemm_tiling gemm_tiling_of(float step, float fixed)
              fixed };
 }
 
+enum { GEMM_QUANTIZED = 3 };
+extern const gemm_tiling gemm_tilings_q[GEMM_QUANTIZED], gemm_tilings_k[GEMM_QUANTIZED];
+
 } // namespace tk
 #endif

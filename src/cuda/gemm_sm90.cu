@@ -37,7 +37,25 @@ bool gemm_sm90(const gemm_problem *p, gemm_end end) {
         fits &= p->rows[i] < 1 << 24 && p->rows[i] % (end == GEMM_BF16 || end == GEMM_GLU ? 8 : 4) == 0;
     choice c = {};
     consider(&c, tilings_bf16, TK_COUNT(tilings_bf16), p, end);
+    consider(&c, gemm_tilings_q, GEMM_QUANTIZED, p, end);
+    consider(&c, gemm_tilings_k, GEMM_QUANTIZED, p, end);
     return fits && c.best && c.best->run[end](p, 8);
+}
+
+/* Weights become bf16 once for all tokens (a pass over memory), or in every tile (work beside the products);
+ * measured at 28,672 x 4,096 (docs/FACTS.md). */
+bool gemm_wants_bf16(int format, gemm_end end, int64_t tokens) {
+    if (format != TK_H_BF16 && tokens <= 256) return true; /* tiles of 256 tokens */
+    switch (format) {
+    case TK_H_BF16:
+    case TK_H_F8:
+    case TK_H_Q4_0: return false;
+    case TK_H_Q8_0: return end == GEMM_GLU && tokens > 2500;
+    case TK_H_Q4_K: return tokens > 1100;
+    case TK_H_Q5_K: return tokens > 900;
+    case TK_H_Q6_K: return tokens > 700;
+    default: return true;
+    }
 }
 
 } // namespace tk

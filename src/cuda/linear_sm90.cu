@@ -30,11 +30,12 @@ static int parts_of(const skinny_job *j) { return j->what == SKINNY_GLU ? 2 : j-
 static bool run_many(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
     static const gemm_end ends[] = { GEMM_F32, GEMM_ADD, GEMM_GLU };
     gemm_problem p = {};
-    p.format = TK_H_BF16, p.x = j->x, p.tokens = tokens, p.width = j->width, p.other = j->other, p.gated = j->gated, p.stream = stream_of(a);
+    const bool made = gemm_wants_bf16(type, ends[j->what], tokens); /* bf16 in scratch memory */
+    p.format = made ? (int)TK_H_BF16 : type, p.x = j->x, p.tokens = tokens, p.width = j->width, p.other = j->other, p.gated = j->gated, p.stream = stream_of(a);
     char *room = (char *)a->scratch;
     for (int m = 0; m < parts_of(j) && (!m || j->what == SKINNY_GLU || j->end[m] > j->end[m - 1]); m++) {
         p.w[m] = j->w[m], p.y[m] = j->y[m], p.rows[m] = j->rows[m], p.parts = m + 1;
-        if (type == TK_H_BF16) continue;
+        if (!made) continue;
         skinny_to_bf16(kernels_of(type), room, j->w[m], j->rows[m], j->width, a);
         p.w[m] = room, room += panel_bytes(j->rows[m], j->width);
     }
