@@ -54,7 +54,7 @@ enum {
     HALF_SHARED = 108 << 10,
     MORE_THAN_HALF = 118 << 10,
     ALL_SHARED = 227 << 10,
-    SMALL = 40 << 20, /* bytes */
+    SMALL = 160 << 20, /* bytes */
     XSLOT = 16 << 10,
     SLOTS = 8,
     FEW_SLOTS = 3,
