@@ -14,7 +14,7 @@
 /* ---- input ------------------------------------------------------------------------------------------- */
 
 tk_status cli_read(const char *path, tk_buf *b) {
-    if (strcmp(path, "-")) return tk_file_read(b, path, INPUT_LIMIT);
+    if (strcmp(path, "-") != 0) return tk_file_read(b, path, INPUT_LIMIT);
     if (cli_is_tty(stdin) && cli_is_tty(stderr))
         fprintf(stderr, "reading from the terminal, end with Ctrl-D\n");
     char chunk[65536];
@@ -153,7 +153,7 @@ bool cli_is_tty(FILE *f) { return isatty(fileno(f)); }
 
 bool cli_color(FILE *f) {
     const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    return cli_is_tty(f) && !(no && *no) && term && strcmp(term, "dumb");
+    return cli_is_tty(f) && !(no && *no) && term && strcmp(term, "dumb") != 0;
 }
 
 /* Prints text with control bytes made harmless: a hostile file's name must not steer the terminal. */
