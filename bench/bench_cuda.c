@@ -154,6 +154,7 @@ static void bench_attention(tk_dtype type, int seqs, int depth) {
         set(&a, 's', S);
     void *image = malloc(tk_batch_bytes(&b)), *batch = take(tk_batch_bytes(&b));
     tk_batch_image(&b, image, batch);
+    ((tk_batch *)image)->zeros = gpu->zeros;
     must(gpu->put(gpu, batch, image, tk_batch_bytes(&b)));
     free(image);
     a.batch = batch;

@@ -466,6 +466,7 @@ static void call_there(tk_kernel *fn, tk_args *a, const guarded *g, void ***wher
     void *image = malloc(batch_bytes), *batch;
     must(d->take(d, batch_bytes, &batch));
     tk_batch_image(a->batch, image, batch);
+    ((tk_batch *)image)->zeros = d->zeros;
     must(d->put(d, batch, image, batch_bytes));
     free(image);
     a->batch = batch;

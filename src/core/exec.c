@@ -551,7 +551,10 @@ static tk_status send_inputs(tk_exec *e) {
         TK_TRY(take_front(e, tk_align(2 * n, 4096)));
     }
     if (!e->bound) TK_TRY(bind_all(e));
-    if (e->batch) tk_batch_image(e->batch, e->image, e->front);
+    if (e->batch) {
+        tk_batch_image(e->batch, e->image, e->front);
+        ((tk_batch *)(void *)e->image)->zeros = e->device->zeros;
+    }
     memcpy(e->image + e->front_room, e->io, e->input_bytes);
     return e->device->put(e->device, e->front, e->image, e->front_room + e->input_bytes);
 }

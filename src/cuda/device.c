@@ -207,6 +207,7 @@ static void close_gpu(tk_device *d) {
     tk_pool_free(g->pool);
     for (int i = 0; i < 2; i++)
         if (g->fetched[i]) cudaEventDestroy(g->fetched[i]);
+    if (g->d.zeros) cudaFree(g->d.zeros);
     if (g->stream) cudaStreamDestroy(g->stream);
     free(g);
 }
@@ -261,6 +262,7 @@ static tk_status open_gpu(gpu *g, bool plan) {
     for (int i = 0; i < 2; i++)
         TRY_CUDA(g, cudaEventCreateWithFlags(&g->fetched[i], cudaEventDisableTiming), "opening the GPU");
     g->d.stream = g->stream;
+    TK_TRY(take(&g->d, TK_BATCH_ZEROS * sizeof *g->d.zeros, (void **)&g->d.zeros));
     return TK_OK;
 }
 

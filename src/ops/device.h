@@ -20,6 +20,7 @@ typedef struct tk_device {
     char label[96];    /* "NVIDIA H200" */
     unsigned features; /* what rows of kernels.def may need */
     void *stream;      /* given to kernels in tk_args */
+    uint32_t *zeros;   /* for tk_batch */
     bool absent;       /* nobody is there: a handle to plan with */
     /* Bytes that can be had now. */
     tk_status (*room)(struct tk_device *d, size_t *bytes);

@@ -24,6 +24,8 @@ typedef struct tk_attr {
     int32_t i[4];
 } tk_attr;
 
+enum { TK_BATCH_ZEROS = 1 << 14 };
+
 /* The step's batch: sequences packed one after the other without padding. Token start[s] + i is token
  * past[s] + i of sequence s, so its keys are 0 .. past[s] + i (causal). Lives at a fixed address; all that
  * varies between steps is in it. */
@@ -34,6 +36,7 @@ typedef struct tk_batch {
     const int32_t *pages; /* [seqs][max_pages] page numbers of the KV cache; NULL in training */
     int32_t max_pages, page_size; /* page_size: keys a page, a multiple of 16 */
     uint64_t seed, step;          /* of dropout */
+    uint32_t *zeros;              /* on devices: TK_BATCH_ZEROS words that are 0 whenever no kernel runs */
 } tk_batch;
 
 typedef struct tk_args {
@@ -61,10 +64,16 @@ typedef size_t tk_scratch(const tk_dim dim[26], int nth);
  *   ck  [P][g][S/16][D][16]   16 keys side by side: a score needs no horizontal sum
  *   cv  [P][g][S][D]
  * Q8_0 holds the same bytes in total (34 for 32 numbers); how they lie is private to those kernels.
+ * On CUDA keys and values lie alike. F16 and BF16, D a multiple of 16: [P][g][S/8][D/8][8][8], blocks of 8 keys by 8
+ * numbers (128 bytes), which tensor cores, ldmatrix and plain bulk copies take as they are; else rows, [P][g][S][D].
+ * TK_KV_PLACE is the place of number d in row (P g + head) S + offset. Q8_0: per page and head S D signed bytes,
+ * then S D/32 scales in float16.
  * Slot of a token: page * page_size + offset in the page. Slot < 0 (padding) is not written.
  *
  * Attention (attn for training, attn_paged for serving) visits keys in blocks counted from key 0 of the
  * sequence, so that both give the same bits for a float32 cache, whatever the page size. */
+#define TK_KV_PLACE(row, d, D)                                                                               \
+    ((D) % 16 ? (row) * (D) + (d) : ((row) / 8 * ((D) / 8) + (d) / 8) * 64 + (row) % 8 * 8 + (d) % 8)
 #define TK_KEY_BLOCK 64 /* on devices; the CPU's is in attn_sizes.h */
 
 /* What attention's attributes (beside its row in ops.def) say about scores, apart from the scale. `slope` is
