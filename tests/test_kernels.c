@@ -253,6 +253,27 @@ static void rounding_probe(const trial *t, const op_call *want, double probe[TK_
     }
 }
 
+static tk_dtype products_in(const instance *in, row *r, tk_dtype weight);
+
+/* Half a unit in the last place of weights rounded for tensor cores moves attention's output by at most that times
+ * attention over the values' magnitudes: by output element, or NULL. */
+static double *weights_bound(const trial *t) {
+    const tk_dtype type = products_in(t->in, t->r, t->weight);
+    if (type == TK_F32 || t->adj) return NULL;
+    trial moved = *t;
+    instance copy = *t->in;
+    moved.in = &copy;
+    tensor *x = copy.history[1].v ? &copy.history[1] : instance_find(&copy, "v");
+    const double *v = x->v;
+    x->v = malloc((size_t)(x->rows * x->cols) * sizeof *x->v);
+    for (int64_t i = 0; i < x->rows * x->cols; i++) x->v[i] = fabs(v[i]);
+    op_call k = run_reference(&moved, true);
+    double *bound = malloc((size_t)count_of(&k, 0) * sizeof *bound);
+    for (int64_t i = 0; i < count_of(&k, 0); i++) bound[i] = k.out[0][i] * (type == TK_BF16 ? 0x1p-8 : 0x1p-11);
+    op_call_free(&k), free(x->v);
+    return bound;
+}
+
 static void check_error(const trial *t, rng *r) {
     const signature *sig = &t->in->op->sig[t->adj];
     double probe[TK_MAX_OPERANDS] = { 0 }, allowed[TK_MAX_OPERANDS] = { 0 };
@@ -273,9 +294,14 @@ static void check_error(const trial *t, rng *r) {
             continue;
         }
         /* A tensor core cuts off what lies below 2^-23 of the largest term, each 16 k; it does not round. */
-        const bool tensor = t->r->needs & TK_CUDA_SM90 && is(t->in, " linear ");
-        const double cuts = tensor ? ceil((double)t->in->dim['k' - 'a'].n / 16) : 0;
-        const double error = distance(t, &got, &want, i);
+        const bool tensor = t->r->needs & TK_CUDA_SM90 && is(t->in, " linear attn_paged ");
+        const double k = is(t->in, " linear ") ? t->in->dim['k' - 'a'].n : t->in->dim['d' - 'a'].n + 1024; /* a span's keys */
+        const double cuts = tensor ? ceil(k / 16) : 0;
+        double *bound = i ? NULL : weights_bound(t), error = distance(t, &got, &want, i);
+        for (int64_t j = 0; bound && j < count_of(&want, i); j++)
+            if (isfinite(want.out[i][j]))
+                error = fmax(j ? error : 0, fabs(got.out[i][j] - want.out[i][j]) - bound[j]);
+        free(bound);
         allowed[i] = fmax(allowed[i], distance(t, &naive, &want, i));
         if (error > 2 * allowed[i] + probe[i] + (1 + cuts) * 0x1p-24 * largest)
             fail_msg("%s: output %d (%s) is off by %.3g; float reference %.3g, probe %.3g, largest %.3g",
@@ -439,6 +465,11 @@ static void round_scales(tensor *t) {
     free(line);
 }
 
+/* The dtype in which attention's tensor-core products take q and the weights of values; TK_F32: none such. */
+static tk_dtype products_in(const instance *in, row *r, tk_dtype weight) {
+    return is(in, " attn attn_paged ") && r->needs & TK_CUDA_SM90 ? weight : TK_F32;
+}
+
 /* Rounds every operand to what the row reads, so that rounding of inputs is no error of the kernel; what Hopper's
  * products multiply is bfloat16, of quantized weights too */
 static bool round_operands(instance *in, row *r, tk_dtype weight, bool gradients) {
@@ -451,6 +482,7 @@ static bool round_operands(instance *in, row *r, tk_dtype weight, bool gradients
             if (i < sig->nin) tensor_round(t, t->integer ? TK_I32 : plain_form(type));
             if (i < sig->nin && tk__h_bf16_scale(is(in, " pack ") ? r->out : type)) round_scales(t);
             if (i < sig->nin && is(in, " linear ") && r->needs & TK_CUDA_SM90 && r->act == TK_BF16) see_as_bf16(t);
+            if (i < sig->nin && !strcmp(t->name, "q")) tensor_round(t, products_in(in, r, weight));
         }
     }
     for (int i = 0; i < 2 && in->history[i].v; i++) tensor_round(&in->history[i], weight);
@@ -562,10 +594,47 @@ static void paged_attention_has_the_bits_of_attention(void **state) {
     }
 }
 
+/* attn_paged_quant gives what quant makes of attn_paged's result. */
+static void fused_attention_is_attention_rounded(void **state) {
+    (void)state;
+    for (int i = 0; i < tk_nkernels; i++) {
+        row *r = &tk_kernels[i], *plain = NULL;
+        if (r->op != TK_OP_attn_paged_quant || !gpu || r->needs & ~gpu->features) continue;
+        for (int j = 0; j < tk_nkernels; j++)
+            if (tk_kernels[j].op == TK_OP_attn_paged && tk_kernels[j].needs == r->needs && tk_kernels[j].weight == r->weight)
+                plain = &tk_kernels[j];
+        assert_non_null(plain);
+        for (int c = 0; c < op_ncases; c++) {
+            rng random = { test_seed(), 0 };
+            instance in;
+            if (strcmp(op_cases[c].op, "attn_paged")) continue;
+            instance_make(&in, &op_cases[c], &random);
+            if (round_operands(&in, plain, r->weight, false)) {
+                trial t = { .r = plain, .fn = plain->fn[0], .weight = r->weight, .in = &in, .text = "attn_paged" };
+                op_call want = run_row(&t, NULL, 0);
+                row narrow = *plain;
+                narrow.out = TK_BF16;
+                t.r = &narrow, t.fn = r->fn[0];
+                op_call got = run_row(&t, NULL, 1u << 1);
+                for (int64_t k = 0; k < (int64_t)(want.size[0] / sizeof(float)); k++) {
+                    uint16_t rounded[1];
+                    float y = (float)want.out[0][k];
+                    tk_formats[TK_BF16].pack(rounded, &y, 1, 1, 0);
+                    if (memcmp(rounded, (uint16_t *)got.bytes[0] + k, sizeof *rounded))
+                        fail_msg("%s (%s, cache %s): output [%d] differs", r->name, in.text, tk_formats[r->weight].name, (int)k);
+                }
+                op_call_free(&want), op_call_free(&got);
+            }
+            instance_free(&in);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row),
         cmocka_unit_test(paged_attention_has_the_bits_of_attention),
+        cmocka_unit_test(fused_attention_is_attention_rounded),
     };
     if (argc > 1) filter = argv[1];
     if (tk_pool_new(&pool, 3, false) != TK_OK) return 1;

@@ -16,8 +16,8 @@ __global__ void put_rows(void *ck, void *cv, const float *k, const float *v, con
     k += blockIdx.x * heads * width, v += blockIdx.x * heads * width;
     for (int64_t i = threadIdx.x; i < heads * width / cache_run<T>(); i += blockDim.x) {
         const int64_t at = i * cache_run<T>(), row = (s / size * heads + at / width) * size + s % size;
-        put_key<T>(ck, k + at, row, at % width, width);
-        put_value<T>(cv, v + at, row, at % width, width);
+        cache_put<T>(ck, k + at, row, at % width, width);
+        cache_put<T>(cv, v + at, row, at % width, width);
     }
 }
 
@@ -26,13 +26,15 @@ __global__ void put_rows(void *ck, void *cv, const float *k, const float *v, con
 enum { ATTN_THREADS = 128, AHEAD = 16 /* loads on their way at a time */ };
 
 struct attn_job {
-    float *o, *l; /* NULL: nobody reads it */
+    void *o; /* NULL: nobody reads it; BF16 when narrow, else F32 */
+    float *l;
     const float *q;
     const void *ck, *cv;
     const tk_batch *batch;
     int64_t groups, shared, width, size;
     tk_attr attr;
     tk_dim g, r;
+    bool narrow;
 };
 
 /* ALiBi's slope of query head (g, r), as ops.h defines it */
@@ -76,7 +78,7 @@ __device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q,
         float k[AHEAD];
 #pragma unroll
         for (int d = 0; d < AHEAD; d++) {
-            const float v = key_at<T>(j.ck, row, d0 + d < width ? d0 + d : 0, width);
+            const float v = cache_at<T>(j.ck, row, d0 + d < width ? d0 + d : 0, width);
             k[d] = d0 + d < width ? v : 0;
         }
 #pragma unroll
@@ -104,7 +106,7 @@ __device__ inline void sum_values(float sum[HEADS], const float (*weight)[TK_KEY
 #pragma unroll
         for (int k = 0; k < AHEAD; k++) {
             const bool seen = k0 + k >= skip && k0 + k < keys;
-            const float x = value_at<T>(j.cv, rows[seen ? k0 + k : skip], d, j.width);
+            const float x = cache_at<T>(j.cv, rows[seen ? k0 + k : skip], d, j.width);
             v[k] = seen ? x : 0; /* what lies beyond may be anything */
         }
 #pragma unroll
@@ -189,7 +191,12 @@ __global__ void __launch_bounds__(ATTN_THREADS) attend(const attn_job j) {
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
             const int64_t d = threadIdx.x + s * ATTN_THREADS;
-            if (j.o && d < j.width && h < heads) j.o[at + h * j.width + d] = count ? o[h][s] / total[h] : 0;
+            if (!j.o || d >= j.width || h >= heads) continue;
+            const float y = count ? o[h][s] / total[h] : 0;
+            if (j.narrow)
+                store_number<TK_BF16>(j.o, at + h * j.width + d, y);
+            else
+                store_number<TK_F32>(j.o, at + h * j.width + d, y);
         }
     if (j.l && threadIdx.x < heads)
         j.l[at / j.width + threadIdx.x] = count ? most[threadIdx.x] + logf(total[threadIdx.x]) : 0;
@@ -211,11 +218,11 @@ template <int T, int HEADS> static void start_attn(const attn_job &j, int64_t to
         attend<T, HEADS, 4><<<grid, ATTN_THREADS, bytes, stream>>>(j);
 }
 
-template <int T> static void run_attn(const tk_args *a) {
-    const attn_job j = { (float *)a->p[4], (float *)a->p[5],  (const float *)a->p[0], a->p[2],
-                         a->p[3],          a->batch,          TK_DIM(a, 'g'),         TK_DIM(a, 'r'),
-                         TK_DIM(a, 'd'),   TK_DIM(a, 's'),    a->attr,                a->dim['g' - 'a'],
-                         a->dim['r' - 'a'] };
+template <int T> static void run_attn(const tk_args *a, bool narrow) {
+    const attn_job j = { a->p[4],        narrow ? NULL : (float *)a->p[5], (const float *)a->p[0], a->p[2],
+                         a->p[3],        a->batch,                         TK_DIM(a, 'g'),         TK_DIM(a, 'r'),
+                         TK_DIM(a, 'd'), TK_DIM(a, 's'),                   a->attr,                a->dim['g' - 'a'],
+                         a->dim['r' - 'a'], narrow };
     if (j.shared <= 2)
         start_attn<T, 2>(j, TK_DIM(a, 't'), stream_of(a));
     else if (j.shared <= 4)
@@ -241,7 +248,14 @@ extern "C" void kvput_cuda(const tk_args *a) {
 
 /* q i ck cv -> o l */
 extern "C" void attn_paged_cuda(const tk_args *a) {
-#define RUN(T) tk::run_attn<T>(a)
+#define RUN(T) tk::run_attn<T>(a, false)
+    if (TK_DIM(a, 't') > 0) TK_BY_CACHE(a->type[2], RUN)
+#undef RUN
+}
+
+/* q i ck cv -> y */
+extern "C" void attn_paged_quant_cuda(const tk_args *a) {
+#define RUN(T) tk::run_attn<T>(a, true)
     if (TK_DIM(a, 't') > 0) TK_BY_CACHE(a->type[2], RUN)
 #undef RUN
 }

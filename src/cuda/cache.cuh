@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where keys and values lie in the paged cache on a GPU, said once for all kernels that write or read it. `row` counts
- * keys of one head: (page heads + head) S + offset in the page. Plain numbers lie as ops.h says; a Q8_0 cache has rows
- * of that format, keys and values alike. */
+ * keys of one head: (page heads + head) S + offset in the page. Keys and values lie alike, as ops.h says. */
 #ifndef TK_CACHE_CUH
 #define TK_CACHE_CUH
 #include "cuda/kernel.cuh"
@@ -13,9 +12,9 @@ enum { Q8 = 32, Q8_BYTES = 34 };
 /* Numbers that are written together */
 template <int T> __host__ __device__ constexpr int cache_run() { return T == TK_Q8_0 ? Q8 : 1; }
 
-/* Number d of a key: 16 keys lie side by side */
-__device__ inline int64_t key_place(int64_t row, int64_t d, int64_t width) {
-    return row / 16 * 16 * width + d * 16 + row % 16;
+/* Number d of a row */
+template <int T> __device__ inline int64_t cache_place(int64_t row, int64_t d, int64_t width) {
+    return T == TK_F32 ? row * width + d : TK_KV_PLACE(row, d, width);
 }
 
 /* 32 numbers -> scale and bytes, as the CPU's kernels do it; an infinity or NaN makes the scale NaN. */
@@ -28,26 +27,17 @@ __device__ inline void quantize(uint8_t *block, const float *x) {
 }
 
 /* cache_run numbers from x, the first being number d of the row */
-template <int T> __device__ inline void put_value(void *cv, const float *x, int64_t row, int64_t d, int64_t width) {
+template <int T> __device__ inline void cache_put(void *cache, const float *x, int64_t row, int64_t d, int64_t width) {
     if (T == TK_Q8_0)
-        quantize((uint8_t *)cv + (row * width + d) / Q8 * Q8_BYTES, x);
+        quantize((uint8_t *)cache + (row * width + d) / Q8 * Q8_BYTES, x);
     else
-        store_number<T>(cv, row * width + d, *x);
-}
-template <int T> __device__ inline void put_key(void *ck, const float *x, int64_t row, int64_t d, int64_t width) {
-    if (T == TK_Q8_0)
-        put_value<T>(ck, x, row, d, width);
-    else
-        store_number<T>(ck, key_place(row, d, width), *x);
+        store_number<T>(cache, cache_place<T>(row, d, width), *x);
 }
 
-template <int T> __device__ inline float key_at(const void *ck, int64_t row, int64_t d, int64_t width) {
-    if (T != TK_Q8_0) return load_number<T>(ck, key_place(row, d, width));
-    const uint8_t *b = (const uint8_t *)ck + (row * width + d) / Q8 * Q8_BYTES;
+template <int T> __device__ inline float cache_at(const void *cache, int64_t row, int64_t d, int64_t width) {
+    if (T != TK_Q8_0) return load_number<T>(cache, cache_place<T>(row, d, width));
+    const uint8_t *b = (const uint8_t *)cache + (row * width + d) / Q8 * Q8_BYTES;
     return from_f16(*(const uint16_t *)b) * (float)(int8_t)b[2 + d % Q8];
-}
-template <int T> __device__ inline float value_at(const void *cv, int64_t row, int64_t d, int64_t width) {
-    return T == TK_Q8_0 ? key_at<T>(cv, row, d, width) : load_number<T>(cv, row * width + d);
 }
 
 /* call(T) for the dtype of a cache; rows of kernels.def name no other */

@@ -80,9 +80,9 @@ template <int T> __global__ void __launch_bounds__(ROPE_THREADS) rope_put(const 
     for (int i = threadIdx.x * run; i < heads * j.width; i += ROPE_THREADS * run) {
         const int64_t row = (slot / j.size * j.keys + first + i / j.width) * j.size + slot % j.size;
         if (value)
-            put_value<T>(j.cv, x + i, row, i % j.width, j.width);
+            cache_put<T>(j.cv, x + i, row, i % j.width, j.width);
         else
-            put_key<T>(j.ck, x + i, row, i % j.width, j.width);
+            cache_put<T>(j.ck, x + i, row, i % j.width, j.width);
     }
 }
 
