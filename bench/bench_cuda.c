@@ -158,12 +158,14 @@ static void bench_attention(tk_dtype type, int seqs, int depth) {
     must(gpu->put(gpu, batch, image, tk_batch_bytes(&b)));
     free(image);
     a.batch = batch;
+    const tk_kernel_row *row = row_for(TK_OP_attn_paged, type);
+    a.scratch = take(row->scratch(a.dim, 1) + 1);
     char name[40];
     snprintf(name, sizeof name, "attn_paged %d x %d", seqs, depth);
     double keys = (double)seqs * depth;
-    show(name, tk_formats[type].name, seqs, time_calls(row_for(TK_OP_attn_paged, type), a, 2, copies, bytes),
+    show(name, tk_formats[type].name, seqs, time_calls(row, a, 2, copies, bytes),
          2.0 * (double)bytes, 4 * keys * G * R * D);
-    gpu->give(gpu, k), gpu->give(gpu, v), gpu->give(gpu, q), gpu->give(gpu, o);
+    gpu->give(gpu, k), gpu->give(gpu, v), gpu->give(gpu, q), gpu->give(gpu, o), gpu->give(gpu, a.scratch);
     free(start), free(past), free(table);
 }
 

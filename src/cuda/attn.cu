@@ -67,13 +67,20 @@ __device__ inline int sequence_of(const tk_batch *b, int64_t t) {
     return low;
 }
 
+/* Four chains of products and their sum: rounds half as much as one chain */
+__device__ inline void add_products(float4 &sum, const float4 &a, const float *b) {
+    sum.x = fmaf(a.x, b[0], sum.x), sum.y = fmaf(a.y, b[1], sum.y);
+    sum.z = fmaf(a.z, b[2], sum.z), sum.w = fmaf(a.w, b[3], sum.w);
+}
+__device__ inline float whole(const float4 &sum) { return (sum.x + sum.y) + (sum.z + sum.w); }
+
 /* Scores of the block's keys with the first `heads` of HEADS queries: a thread has one key, `back` positions before the
  * query and in `row` of the cache, and every second head. Queries are padded with zeros to `padded` numbers. */
 template <int T, int HEADS>
 __device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q, int padded, const attn_job &j,
                                    const float *slope, int64_t row, int64_t back, int heads, bool seen) {
     const int key = threadIdx.x % TK_KEY_BLOCK, half = threadIdx.x / TK_KEY_BLOCK, width = (int)j.width;
-    float sum[HEADS / 2] = { 0 };
+    float4 sum[HEADS / 2] = {};
     for (int d0 = 0; d0 < padded; d0 += AHEAD) {
         float k[AHEAD];
 #pragma unroll
@@ -86,21 +93,20 @@ __device__ inline void score_block(float (*score)[TK_KEY_BLOCK], const float *q,
 #pragma unroll
             for (int d = 0; d < AHEAD; d += 4) {
                 const float4 v = *(const float4 *)&q[(half + 2 * i) * padded + d0 + d];
-                sum[i] = fmaf(v.w, k[d + 3], fmaf(v.z, k[d + 2], fmaf(v.y, k[d + 1], fmaf(v.x, k[d], sum[i]))));
+                add_products(sum[i], v, k + d);
             }
     }
 #pragma unroll
     for (int i = 0; i < HEADS / 2; i++)
         if (half + 2 * i < heads)
-            score[half + 2 * i][key] = seen ? score_of(j.attr, sum[i], slope[half + 2 * i], back) : -INFINITY;
+            score[half + 2 * i][key] = seen ? score_of(j.attr, whole(sum[i]), slope[half + 2 * i], back) : -INFINITY;
 }
 
 /* sum = weights x values of keys skip .. keys - 1, for number d of each head */
 template <int T, int HEADS>
 __device__ inline void sum_values(float sum[HEADS], const float (*weight)[TK_KEY_BLOCK], const attn_job &j,
                                   const int64_t *rows, int64_t d, int skip, int keys) {
-#pragma unroll
-    for (int h = 0; h < HEADS; h++) sum[h] = 0;
+    float4 part[HEADS] = {};
     for (int k0 = skip / AHEAD * AHEAD; k0 < keys; k0 += AHEAD) {
         float v[AHEAD];
 #pragma unroll
@@ -114,9 +120,11 @@ __device__ inline void sum_values(float sum[HEADS], const float (*weight)[TK_KEY
 #pragma unroll
             for (int k = 0; k < AHEAD; k += 4) {
                 const float4 p = *(const float4 *)&weight[h][k0 + k];
-                sum[h] = fmaf(p.w, v[k + 3], fmaf(p.z, v[k + 2], fmaf(p.y, v[k + 1], fmaf(p.x, v[k], sum[h]))));
+                add_products(part[h], p, v + k);
             }
     }
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) sum[h] = whole(part[h]);
 }
 
 /* Scores become weights relative to the largest score so far; a warp has every fourth head. */

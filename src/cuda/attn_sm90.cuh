@@ -89,12 +89,12 @@ __device__ inline void load_4_turned(uint32_t (&r)[4], uint32_t at) {
 }
 template <int T> __device__ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     if (T == TK_BF16)
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                      "{%0, %1, %2, %3};"
                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     else
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                      "{%0, %1, %2, %3};"
                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -123,6 +123,10 @@ struct attn_call {
     int narrow, narrow_q; /* o is BF16, q is T */
     int full;             /* queries see all keys of their sequence */
 };
+
+/* flash_sm90.cu: sequences with at least `least` rows, for heads of the widths that it has. */
+bool attn_has_many(int64_t width);
+void attn_many(const tk_args *a, const attn_call &c, int type, int64_t width, int least);
 
 /* What one block of threads does at a time: some rows (query heads of one KV head, of consecutive tokens) of one
  * sequence against spans [from, to). The items of a sequence are numbered by tile, then head, then span. */

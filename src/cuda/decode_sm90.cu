@@ -4,6 +4,8 @@
  * values of 128 keys) and runs ahead over items; four warps work on 16 query rows (heads of a group x tokens), each
  * with a quarter of the keys for scores and a quarter of the numbers of a head for values. Spans are spread over all SMs
  * and their results joined by whoever is last, in the order of spans. The arithmetic is the ORDER of attn_sm90.cuh. */
+#include <limits.h>
+
 #include "cuda/attn_sm90.cuh"
 
 namespace tk {
@@ -11,7 +13,8 @@ namespace tk {
 enum { ROWS = 16, FEW = 64 /* rows of a sequence */, WARPS = 4, CONSUMERS = WARPS * 32, PITCH = ATTN_BLOCK + 8 /* numbers a row of weights */ };
 
 template <int D> struct decode_size {
-    static const int STAGE = ATTN_BLOCK * D * 2, STAGES = (196 << 10) / STAGE < 8 ? (196 << 10) / STAGE : 8;
+    static const int BLOCKS = D > 128 ? 1 : 2 /* an SM */, STAGE = ATTN_BLOCK * D * 2;
+    static const int FIT = (BLOCKS == 1 ? 196 << 10 : 98 << 10) / STAGE, STAGES = FIT < 8 ? FIT : 8;
     static const int MINE = (D / 8 + WARPS - 1) / WARPS, PARTIAL = ROWS * (D + 2);
 };
 
@@ -163,15 +166,20 @@ __device__ inline void score_keys(float (&s)[4][4], const uint32_t (&q)[D / 16][
 #pragma unroll
     for (int j = 0; j < 4; j++) s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0;
     const uint32_t at = stage + (uint32_t)((int)threadIdx.x / 32 * 32 * D * 2 + lane * 16);
+    uint32_t b[2][4][4]; /* what the next products need is on its way while these run */
 #pragma unroll
-    for (int k = 0; k < D / 16; k += 2)
+    for (int j = 0; j < 4; j++) load_4(b[0][j], at + (uint32_t)(j * 8 * D * 2));
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            uint32_t b[4];
-            load_4(b, at + (uint32_t)(j * 8 * D * 2 + k * 256));
-            multiply<T>(s[j], q[k], b[0], b[1]);
-            if (k + 1 < D / 16) multiply<T>(s[j], q[k + 1 < D / 16 ? k + 1 : k], b[2], b[3]);
-        }
+    for (int k = 0; k < D / 16; k += 2) {
+        const int now = k / 2 % 2;
+#pragma unroll
+        for (int j = 0; j < 4 && k + 2 < D / 16; j++) load_4(b[now ^ 1][j], at + (uint32_t)(j * 8 * D * 2 + (k + 2) * 256));
+#pragma unroll
+        for (int j = 0; j < 4; j++) multiply<T>(s[j], q[k], b[now][j][0], b[now][j][1]);
+#pragma unroll
+        for (int j = 0; j < 4 && k + 1 < D / 16; j++)
+            multiply<T>(s[j], q[k + 1 < D / 16 ? k + 1 : k], b[now][j][2], b[now][j][3]);
+    }
     key += 2 * (lane % 4);
     if (!c.rule.plain)
 #pragma unroll
@@ -192,21 +200,31 @@ __device__ inline void score_keys(float (&s)[4][4], const uint32_t (&q)[D / 16][
 /* o += weights x values over `n` keys, a multiple of 16 */
 template <int T, int D>
 __device__ inline void add_values(float (&o)[decode_size<D>::MINE][4], uint32_t weight, uint32_t stage, int n) {
+    typedef decode_size<D> size;
     const int lane = (int)threadIdx.x % 32, first = (int)threadIdx.x / 32 * decode_size<D>::MINE;
     const uint32_t from = weight + (uint32_t)((lane % 16 * PITCH + lane / 16 * 8) * 2);
     const uint32_t at = stage + (uint32_t)(((lane / 8) * (D / 8) + first) * 128 + lane % 8 * 16);
+    const int mine = D / 8 % WARPS ? min(size::MINE, D / 8 - first) : size::MINE;
+    uint32_t p[2][2][4], v[2][size::MINE][4];
+    const auto load = [&](int k) {
+        load_4(p[k / 32 % 2][0], from + k * 2), load_4(p[k / 32 % 2][1], from + (k + 16) * 2);
+#pragma unroll
+        for (int j = 0; j < size::MINE; j++)
+            if (j < mine) load_4_turned(v[k / 32 % 2][j], at + (uint32_t)(k / 8 * (D / 8) * 128 + j * 128));
+    };
+    load(0);
 #pragma unroll
     for (int k = 0; k < ATTN_BLOCK; k += 32) {
         if (k >= n) break;
-        uint32_t p[4], r[4], v[4];
-        load_4(p, from + k * 2), load_4(r, from + (k + 16) * 2);
+        const int now = k / 32 % 2;
+        if (k + 32 < ATTN_BLOCK) load(k + 32); /* beyond n: read, not used */
 #pragma unroll
-        for (int j = 0; j < decode_size<D>::MINE; j++) {
-            if (D / 8 % WARPS && first + j >= D / 8) break;
-            load_4_turned(v, at + (uint32_t)(k / 8 * (D / 8) * 128 + j * 128));
-            multiply<T>(o[j], p, v[0], v[1]);
-            if (k + 16 < n) multiply<T>(o[j], r, v[2], v[3]);
-        }
+        for (int j = 0; j < size::MINE; j++)
+            if (j < mine) multiply<T>(o[j], p[now][0], v[now][j][0], v[now][j][1]);
+        if (k + 16 < n)
+#pragma unroll
+            for (int j = 0; j < size::MINE; j++)
+                if (j < mine) multiply<T>(o[j], p[now][1], v[now][j][2], v[now][j][3]);
     }
 }
 
@@ -403,7 +421,7 @@ __device__ inline void clear_padding(const attn_call &c, int64_t width) {
 }
 
 template <int T, int D>
-__global__ void __launch_bounds__(CONSUMERS + 32, 1) attend_few(const __grid_constant__ attn_call c, int most) {
+__global__ void __launch_bounds__(CONSUMERS + 32, decode_size<D>::BLOCKS) attend_few(const __grid_constant__ attn_call c, int most) {
     extern __shared__ __align__(128) char bytes[];
     typedef decode_size<D> size;
     decode_room *room = (decode_room *)bytes;
@@ -429,7 +447,7 @@ __global__ void __launch_bounds__(CONSUMERS + 32, 1) attend_few(const __grid_con
 template <int T, int D> static void start_few(const tk_args *a, const attn_call &c, int most) {
     typedef decode_size<D> size;
     const size_t bytes = (sizeof(decode_room) + 127) / 128 * 128 + (size_t)size::STAGES * size::STAGE + 512;
-    launch(attend_few<T, D>, dim3((unsigned)multiprocessors()), dim3(CONSUMERS + 32), bytes, a, c, most);
+    launch(attend_few<T, D>, dim3((unsigned)(multiprocessors() * size::BLOCKS)), dim3(CONSUMERS + 32), bytes, a, c, most);
 }
 
 /* Starts the kernel for heads of `width`; false: there is none. */
@@ -460,9 +478,14 @@ static void run_paged(const tk_args *a, bool narrow, tk_kernel *portable) {
                     (int)TK_DIM(a, 's'), (int)TK_DIM(a, 't'), (int)items_held(a->dim), score_rule(&a->attr), a->attr,
                     a->dim['g' - 'a'], a->dim['r' - 'a'], narrow, 0, 0 };
     if (c.tokens <= 0) return;
-    const bool done = a->type[2] == TK_BF16 ? start_width<TK_BF16>(a, c, TK_DIM(a, 'd'), 1 << 30)
-                                            : start_width<TK_F16>(a, c, TK_DIM(a, 'd'), 1 << 30);
-    if (!done) portable(a);
+    const int64_t width = TK_DIM(a, 'd');
+    const bool many = c.tokens * c.shared > FEW && attn_has_many(width);
+    const int most = many ? (int)FEW : INT_MAX;
+    const bool done = a->type[2] == TK_BF16 ? start_width<TK_BF16>(a, c, width, most) : start_width<TK_F16>(a, c, width, most);
+    if (!done)
+        portable(a);
+    else if (many)
+        attn_many(a, c, a->type[2], width, FEW + 1);
 }
 
 } // namespace tk
