@@ -612,7 +612,7 @@ static void fused_attention_is_attention_rounded(void **state) {
             if (round_operands(&in, plain, r->weight, false)) {
                 trial t = { .r = plain, .fn = plain->fn[0], .weight = r->weight, .in = &in, .text = "attn_paged" };
                 op_call want = run_row(&t, NULL, 0);
-                row narrow = *plain;
+                tk_kernel_row narrow = *plain;
                 narrow.out = TK_BF16;
                 t.r = &narrow, t.fn = r->fn[0];
                 op_call got = run_row(&t, NULL, 1u << 1);

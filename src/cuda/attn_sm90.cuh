@@ -157,6 +157,11 @@ template <int ROWS> struct attn_walk {
         const int spans = whole ? 1 : spans_of(*past, *n, &first);
         return (rows + ROWS - 1) / ROWS * groups * spans;
     }
+    /* At least as many as all sequences have, without looking at their lengths */
+    __device__ int64_t bound(int tokens) const {
+        const int64_t rows = min((int64_t)tokens * shared, (int64_t)most);
+        return (rows + ROWS - 1) / ROWS * groups * b.seqs * (((int64_t)b.max_pages * b.page_size + ATTN_SPAN - 1) / ATTN_SPAN);
+    }
     /* Items of all sequences */
     __device__ int count() const {
         int sum = 0, past, n;

@@ -15,7 +15,7 @@ enum { ROWS = 16, FEW = 64 /* rows of a sequence */, WARPS = 4, CONSUMERS = WARP
 template <int D> struct decode_size {
     static const int BLOCKS = D > 128 ? 1 : 2 /* an SM */, STAGE = ATTN_BLOCK * D * 2;
     static const int FIT = (BLOCKS == 1 ? 196 << 10 : 98 << 10) / STAGE, STAGES = FIT < 8 ? FIT : 8;
-    static const int MINE = (D / 8 + WARPS - 1) / WARPS, PARTIAL = ROWS * (D + 2);
+    static const int MINE = (D / 8 + WARPS - 1) / WARPS, PARTIAL = ROWS * (D + 2); /* floats: rows, then b and l of each */
 };
 
 struct decode_room {
@@ -295,10 +295,49 @@ __device__ inline void finish_rows(const attn_call &c, const decode_place &p, co
     }
 }
 
-/* Writes the span's result; the last of the rows' spans to arrive reads all of them into r, in order, and returns true. */
+/* Joins all spans of an item's rows, in order, and writes the result; a thread has four numbers of a row at a time. */
+template <int D> __device__ inline void join_spans(const attn_call &c, const attn_item &it) {
+    enum { AHEAD = 8 };
+    for (int i = (int)threadIdx.x; i < ROWS * (D / 4); i += CONSUMERS) {
+        const int row = i / (D / 4), d = i % (D / 4) * 4, at = it.tile * ROWS + row, token = at / c.shared;
+        if (token >= it.tokens) break;
+        const float *from = c.partial + (int64_t)it.first * decode_size<D>::PARTIAL;
+        float4 o = make_float4(0, 0, 0, 0);
+        float b = -INFINITY, l = 0;
+        for (int s0 = 0; s0 < it.spans; s0 += AHEAD) {
+            float4 x[AHEAD];
+            float2 y[AHEAD];
+#pragma unroll
+            for (int s = 0; s < AHEAD; s++) {
+                const float *span = from + (int64_t)min(s0 + s, it.spans - 1) * decode_size<D>::PARTIAL;
+                x[s] = __ldcg((const float4 *)(span + row * D + d));
+                y[s] = __ldcg((const float2 *)(span + ROWS * D + 2 * row));
+            }
+#pragma unroll
+            for (int s = 0; s < AHEAD; s++) {
+                if (s0 + s >= it.spans) break;
+                const float both = fmaxf(b, y[s].x), w = join_weight(b, both), v = join_weight(y[s].x, both);
+                b = both, l = fmaf(l, w, y[s].y * v);
+                o.x = fmaf(o.x, w, x[s].x * v), o.y = fmaf(o.y, w, x[s].y * v);
+                o.z = fmaf(o.z, w, x[s].z * v), o.w = fmaf(o.w, w, x[s].w * v);
+            }
+        }
+        const int64_t out = ((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + at % c.shared;
+        const float inverse = 1 / l;
+        if (c.o && c.narrow)
+            *(uint2 *)((uint16_t *)c.o + out * D + d) =
+                make_uint2((uint32_t)to_bf16(o.x * inverse) | (uint32_t)to_bf16(o.y * inverse) << 16,
+                           (uint32_t)to_bf16(o.z * inverse) | (uint32_t)to_bf16(o.w * inverse) << 16);
+        else if (c.o)
+            *(float4 *)((float *)c.o + out * D + d) = make_float4(o.x * inverse, o.y * inverse, o.z * inverse, o.w * inverse);
+        if (c.l && d == 0) c.l[out] = fmaf(b, TK_LN2, logf(l));
+    }
+}
+
+/* Leaves the result of a span where the last of the rows' spans to arrive joins all of them. */
 template <int D>
-__device__ inline bool gather_spans(const attn_call &c, uint32_t *zeros, const attn_item &it, int item, const decode_place &p,
-                                    decode_rows<D> &r, decode_room *room) {
+__device__ inline void leave_span(const attn_call &c, uint32_t *zeros, const attn_item &it, int item, const decode_place &p,
+                                  const decode_rows<D> &r, decode_room *room) {
     typedef decode_size<D> size;
     const int lane = (int)threadIdx.x % 32, first = (int)threadIdx.x / 32 * size::MINE;
     float *mine = c.partial + (int64_t)item * size::PARTIAL;
@@ -313,37 +352,15 @@ __device__ inline bool gather_spans(const attn_call &c, uint32_t *zeros, const a
         }
         if (threadIdx.x < 32 && lane % 4 == 0) __stcg((float2 *)(mine + ROWS * D + 2 * row), make_float2(r.b[h], r.l[h]));
     }
-    __threadfence();
     named_barrier(1, CONSUMERS);
     if (threadIdx.x == 0) {
-        const bool last = atomicAdd(zeros + it.first, 1u) == (unsigned)it.spans - 1;
-        if (last) zeros[it.first] = 0;
-        __threadfence();
-        room->last = last;
+        unsigned before; /* what the others wrote before the barrier is seen too by who sees this */
+        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(zeros + it.first) : "memory");
+        room->last = before == (unsigned)it.spans - 1;
+        if (room->last) zeros[it.first] = 0;
     }
     named_barrier(1, CONSUMERS);
-    if (!room->last) return false;
-    r.clear();
-    for (int s = 0; s < it.spans; s++) {
-        const float *from = c.partial + (int64_t)(it.first + s) * size::PARTIAL;
-        decode_rows<D> span;
-        span.clear();
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            if (p.out[h] < 0) continue;
-            const int row = lane / 4 + 8 * h;
-#pragma unroll
-            for (int j = 0; j < size::MINE; j++) {
-                if (first + j >= D / 8) break;
-                const float2 v = __ldcg((const float2 *)(from + row * D + (first + j) * 8 + 2 * (lane % 4)));
-                span.o[j][2 * h] = v.x, span.o[j][2 * h + 1] = v.y;
-            }
-            const float2 v = __ldcg((const float2 *)(from + ROWS * D + 2 * row));
-            span.b[h] = v.x, span.l[h] = v.y;
-        }
-        r.join(span);
-    }
-    return true;
+    if (room->last) join_spans<D>(c, it);
 }
 
 template <int T, int D>
@@ -403,7 +420,10 @@ __device__ inline void consume(const attn_call &c, decode_room *room, uint32_t r
             }
             all.join(r);
         }
-        if (it.spans == it.to - it.from || gather_spans<D>(c, walk.b.zeros, it, item, p, all, room)) finish_rows<T, D>(c, p, all);
+        if (it.spans == it.to - it.from)
+            finish_rows<T, D>(c, p, all);
+        else
+            leave_span<D>(c, walk.b.zeros, it, item, p, all, room);
     }
 }
 
@@ -435,7 +455,7 @@ __global__ void __launch_bounds__(CONSUMERS + 32, decode_size<D>::BLOCKS) attend
     __syncthreads();
     grid_release();
     attn_walk<ROWS> walk = { *c.batch, c.groups, c.shared, c.attr.i[0], 1, most, 0, 0, 0 };
-    walk.whole = walk.count() > c.room;
+    walk.whole = walk.bound(c.tokens) > c.room && walk.count() > c.room;
     if (threadIdx.x >= CONSUMERS) {
         produce<D>(c, room, ring, walk);
     } else {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Attention on Hopper for many query rows a sequence (prefill): warpgroup products, in the ORDER of attn_sm90.cuh. A
- * block of threads has 128 rows of one KV head (query heads x tokens) at a time: one warp fetches blocks of 128 keys and
- * values, two warpgroups have 64 rows each. A warpgroup starts the scores of the next block and the values of this one
- * together, and weighs the scores while values are still being added; the two take turns at starting products, so
+ * block of threads has 128 rows (192 of narrow heads) of one KV head, query heads x tokens, at a time: one warp fetches
+ * blocks of 128 keys and values, each of two or three warpgroups has 64 rows. A warpgroup starts the scores of the next block and the values of this one
+ * together, and weighs the scores while values are still being added; they take turns at starting products, so
  * that one weighs while the other multiplies. Weights go from registers into the products. What the spans before the
  * last one gave waits in shared memory, each thread its own part.
  *
@@ -13,8 +13,8 @@
 
 namespace tk {
 
-enum { TILE = 128, GROUP = 128 /* threads */, GROUPS = 2, KEPT = 2 /* stages of keys, and of values */ };
-enum { K_FULL, K_EMPTY = K_FULL + KEPT, V_FULL = K_EMPTY + KEPT, V_EMPTY = V_FULL + KEPT, BARRIERS = V_EMPTY + KEPT };
+enum { GROUP = 128 /* threads */, MOST = 2 /* stages of keys, and of values */ };
+enum { K_FULL, K_EMPTY = K_FULL + MOST, V_FULL = K_EMPTY + MOST, V_EMPTY = V_FULL + MOST, BARRIERS = V_EMPTY + MOST };
 
 #define TK_REGS_40 \
     TK_REGS_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
@@ -64,14 +64,30 @@ template <int N> __device__ inline void settle(float (&d)[N]) {
 }
 
 /* Operands in blocks of 8 x 8 numbers, 128 bytes each. `along` and `across`: bytes between blocks that follow each other
- * within one k = 16 step, and between those of the next eight rows (keys, for scores) or numbers (for values) */
-__device__ inline uint64_t blocks_operand(uint32_t at, uint32_t along, uint32_t across) {
-    return (uint64_t)(at >> 4 & 0x3fff) | (uint64_t)(along >> 4) << 16 | (uint64_t)(across >> 4) << 32;
-}
+ * within one k = 16 step, and between those of the next eight rows (keys, for scores) or numbers (for values). The lower
+ * word, which has the address, is taken from one lane: then the assembler knows that it is the same in all, and steps it
+ * where it needs it. */
+struct operand_of {
+    uint32_t low, high;
+    __device__ operand_of(uint32_t at, uint32_t along, uint32_t across)
+        : low(__shfl_sync(~0u, at >> 4 | along >> 4 << 16, 0)), high(across >> 4) {}
+    /* `bytes` further */
+    __device__ uint64_t plus(uint32_t bytes) const {
+        uint64_t d;
+        asm("mov.b64 %0, {%1, %2};" : "=l"(d) : "r"(low + (bytes >> 4)), "r"(high));
+        return d;
+    }
+};
 
 template <int D> struct flash_size {
+    static const int GROUPS = 2;                         /* warpgroups that multiply */
+    static const bool HALVES = D > 128;                  /* they have the same rows, and half of the values' numbers each */
+    static const int TILE = HALVES ? 64 : 64 * GROUPS;   /* rows */
+    static const int OWN = HALVES ? D / 2 : D, KEPT = HALVES ? 1 : 2;
     static const int STAGE = ATTN_BLOCK * D * 2, QUERIES = TILE * D * 2, TOTAL = TILE * D * 4;
     static const int BYTES = QUERIES + 2 * KEPT * STAGE + TOTAL + BARRIERS * 8;
+    /* Which of its tile's rows a group has */
+    static __device__ int first_row(int tile, int group) { return tile * TILE + (HALVES ? 0 : group * 64); }
 };
 
 struct flash_shared {
@@ -84,7 +100,7 @@ struct flash_shared {
 struct flash_blocks {
     int from, to, end; /* end: keys of the sequence */
 };
-__device__ inline flash_blocks tile_blocks(const attn_call &c, const attn_item &it) {
+template <int TILE> __device__ inline flash_blocks tile_blocks(const attn_call &c, const attn_item &it) {
     const int first = it.tile * TILE / c.shared, last = min((it.tile * TILE + TILE - 1) / c.shared, it.tokens - 1);
     const int low = c.attr.i[0] > 0 ? max(0, it.past + first - c.attr.i[0] + 1) : 0, end = it.past + it.tokens;
     return { low / ATTN_BLOCK, ((c.full ? end - 1 : it.past + last) / ATTN_BLOCK) + 1, end };
@@ -96,19 +112,20 @@ __device__ inline int item_of(int n) {
     return n * (int)gridDim.x + at;
 }
 /* The next item of this block of threads; longest tiles first */
-__device__ inline bool next_item(attn_walk<TILE> &walk, int *n, int items, attn_item *it) {
+template <int TILE> __device__ inline bool next_item(attn_walk<TILE> &walk, int *n, int items, attn_item *it) {
     const int item = item_of((*n)++);
     if (item >= items || !walk.find(item, it)) return false;
     it->tile = (it->tokens * walk.shared + TILE - 1) / TILE - 1 - it->tile;
     return true;
 }
 
-template <int D> __device__ inline void fetch_all(const attn_call &c, const flash_shared &m, attn_walk<TILE> walk, int items) {
-    const int lane = (int)threadIdx.x % 32;
+template <int D>
+__device__ inline void fetch_all(const attn_call &c, const flash_shared &m, attn_walk<flash_size<D>::TILE> walk, int items) {
+    const int lane = (int)threadIdx.x % 32, KEPT = flash_size<D>::KEPT;
     int count = 0;
     attn_item it;
     for (int n = 0; next_item(walk, &n, items, &it);) {
-        const flash_blocks r = tile_blocks(c, it);
+        const flash_blocks r = tile_blocks<flash_size<D>::TILE>(c, it);
         for (int b = r.from; b < r.to; b++, count++) {
             const int k0 = b * ATTN_BLOCK, keys = min(ATTN_BLOCK, (r.end - k0 + 15) / 16 * 16);
             const int stage = count % KEPT, page = k0 / c.size + lane;
@@ -136,10 +153,10 @@ struct flash_rows {
     float slope[2], b[2], l[2];
 };
 
-__device__ inline void place_rows(flash_rows &r, const attn_call &c, const attn_item &it, int group) {
+template <int D> __device__ inline void place_rows(flash_rows &r, const attn_call &c, const attn_item &it, int group) {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        const int row = it.tile * TILE + group * 64 + (int)threadIdx.x % GROUP / 32 * 16 + (int)threadIdx.x % 32 / 4 + 8 * h;
+        const int row = flash_size<D>::first_row(it.tile, group) + (int)threadIdx.x % GROUP / 32 * 16 + (int)threadIdx.x % 32 / 4 + 8 * h;
         const int token = row / c.shared, head = row % c.shared;
         const bool real = token < it.tokens;
         r.pos[h] = !real ? -1 : c.full ? it.past + it.tokens - 1 : it.past + token;
@@ -149,15 +166,16 @@ __device__ inline void place_rows(flash_rows &r, const attn_call &c, const attn_
     }
 }
 
-/* The warpgroup's queries on their way, rounded: a thread has eight numbers of every sixth (D / 8) row or so */
+/* The warpgroup's queries on their way, rounded; of rows that two groups share, each brings half. */
 template <int D> struct flash_queries {
-    static const int EACH = 64 * (D / 8) / GROUP;
+    static const int THREADS = flash_size<D>::HALVES ? 2 * GROUP : GROUP, EACH = 64 * (D / 8) / THREADS;
     uint32_t w[EACH][4];
 
+    static __device__ int thread() { return flash_size<D>::HALVES ? (int)threadIdx.x - GROUP : (int)threadIdx.x % GROUP; }
     template <int T> __device__ void load(const attn_call &c, const attn_item &it, int group) {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int at = (int)threadIdx.x % GROUP + i * GROUP, row = it.tile * TILE + group * 64 + at / (D / 8);
+            const int at = thread() + i * THREADS, row = flash_size<D>::first_row(it.tile, group) + at / (D / 8);
             const int token = row / c.shared, head = row % c.shared;
             const int64_t from = (((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + head) * D + at % (D / 8) * 8;
             w[i][0] = w[i][1] = w[i][2] = w[i][3] = 0;
@@ -172,31 +190,30 @@ template <int D> struct flash_queries {
             }
         }
     }
-    /* As blocks of 8 x 8 in shared memory */
+    /* As blocks of 8 x 8 in shared memory; those who share rows meet before, since the other's products may still read. */
     __device__ void put(uint32_t q, int group) const {
+        if (flash_size<D>::HALVES) named_barrier(7, THREADS);
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int at = (int)threadIdx.x % GROUP + i * GROUP, row = at / (D / 8), d = at % (D / 8);
+            const int at = thread() + i * THREADS, row = at / (D / 8), d = at % (D / 8);
             asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(q + (uint32_t)((row / 8 * (D / 8) + d) * 128 + row % 8 * 16)),
                          "r"(w[i][0]), "r"(w[i][1]), "r"(w[i][2]), "r"(w[i][3])
                          : "memory");
         }
         fence_shared();
-        named_barrier(1 + group, GROUP);
+        named_barrier(flash_size<D>::HALVES ? 7 : 1 + group, THREADS);
     }
 };
 
-template <int T, int D> __device__ inline void start_scores(float (&s)[64], uint32_t q, uint32_t k) {
+template <int T, int D> __device__ inline void start_scores(float (&s)[64], const operand_of &q, const operand_of &k) {
 #pragma unroll
-    for (int i = 0; i < D / 16; i++)
-        score_products<T>::add(s, blocks_operand(q + i * 256, 128, D * 16), blocks_operand(k + i * 256, 128, D * 16), i);
+    for (int i = 0; i < D / 16; i++) score_products<T>::add(s, q.plus(i * 256), k.plus(i * 256), i);
     products_commit();
 }
 template <int T, int D>
-__device__ inline void start_values(float (&o)[D / 2], const uint32_t (&p)[8][4], uint32_t v, bool keep) {
+__device__ inline void start_values(float (&o)[flash_size<D>::OWN / 2], const uint32_t (&p)[8][4], const operand_of &v, bool keep) {
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        value_products<T, D>::add(o, p[i], blocks_operand(v + i * 2 * D * 16, D * 16, 128), i || keep);
+    for (int i = 0; i < 8; i++) value_products<T, flash_size<D>::OWN>::add(o, p[i], v.plus(i * 2 * D * 16), i || keep);
     products_commit();
 }
 
@@ -212,9 +229,13 @@ __device__ inline void weigh(float (&s)[64], flash_rows &r, const attn_call &c, 
         }
     if (edge)
 #pragma unroll
-        for (int i = 0; i < 64; i++) {
-            const int h = i / 2 % 2, k = key + i / 4 * 8 + i % 2;
-            if (k > r.pos[h] || k < r.low[h]) s[i] = -INFINITY;
+        for (int h = 0; h < 2; h++) {
+            const int last = r.pos[h] - key, first = r.low[h] - key;
+#pragma unroll
+            for (int j = 0; j < 16; j++)
+#pragma unroll
+                for (int e = 0; e < 2; e++)
+                    if (8 * j + e > last || 8 * j + e < first) s[4 * j + 2 * h + e] = -INFINITY;
         }
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -261,13 +282,13 @@ __device__ inline void join_lanes(float (&l)[2]) {
         l[h] += __shfl_xor_sync(~0u, l[h], 2);
     }
 }
-template <int D> __device__ inline void multiply_rows(float (&o)[D / 2], const float (&by)[2]) {
+template <int N> __device__ inline void multiply_rows(float (&o)[N], const float (&by)[2]) {
 #pragma unroll
-    for (int i = 0; i < D / 2; i++) o[i] *= by[i / 2 % 2];
+    for (int i = 0; i < N; i++) o[i] *= by[i / 2 % 2];
 }
 /* Joins a span to the total: o becomes the joint numbers, which are kept too if more spans follow. */
-template <int D>
-__device__ inline void join_span(flash_total &t, float (&o)[D / 2], float (&b)[2], float (&l)[2], float4 *kept, bool first,
+template <int N>
+__device__ inline void join_span(flash_total &t, float (&o)[N], float (&b)[2], float (&l)[2], float4 *kept, bool first,
                                  bool last) {
     float w[2], v[2];
     join_lanes(l);
@@ -277,12 +298,12 @@ __device__ inline void join_span(flash_total &t, float (&o)[D / 2], float (&b)[2
         w[h] = join_weight(t.b[h], both), v[h] = join_weight(b[h], both);
         t.b[h] = both, t.l[h] = fmaf(t.l[h], w[h], l[h] * v[h]);
     }
-    if (first && last) return multiply_rows<D>(o, v);
+    if (first && last) return multiply_rows(o, v);
     if (first) {
-        multiply_rows<D>(o, v);
+        multiply_rows(o, v);
     } else {
 #pragma unroll
-        for (int i = 0; i < D / 2; i += 4) {
+        for (int i = 0; i < N; i += 4) {
             const float4 x = kept[i / 4 * GROUP];
             o[i] = fmaf(x.x, w[0], o[i] * v[0]), o[i + 1] = fmaf(x.y, w[0], o[i + 1] * v[0]);
             o[i + 2] = fmaf(x.z, w[1], o[i + 2] * v[1]), o[i + 3] = fmaf(x.w, w[1], o[i + 3] * v[1]);
@@ -290,28 +311,30 @@ __device__ inline void join_span(flash_total &t, float (&o)[D / 2], float (&b)[2
     }
     if (last) return;
 #pragma unroll
-    for (int i = 0; i < D / 2; i += 4) kept[i / 4 * GROUP] = make_float4(o[i], o[i + 1], o[i + 2], o[i + 3]);
+    for (int i = 0; i < N; i += 4) kept[i / 4 * GROUP] = make_float4(o[i], o[i + 1], o[i + 2], o[i + 3]);
 }
 
 template <int D>
-__device__ inline void put_rows(const attn_call &c, const flash_rows &r, const flash_total &t, const float (&o)[D / 2]) {
+__device__ inline void put_rows(const attn_call &c, const flash_rows &r, const flash_total &t,
+                                const float (&o)[flash_size<D>::OWN / 2], int group) {
+    const int OWN = flash_size<D>::OWN, first = flash_size<D>::HALVES ? group * OWN : 0;
     const int lane = (int)threadIdx.x % 32;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         if (r.out[h] < 0) continue;
         const float inverse = 1 / t.l[h];
-        const int64_t at = (int64_t)r.out[h] * D + 2 * (lane % 4);
+        const int64_t at = (int64_t)r.out[h] * D + first + 2 * (lane % 4);
         if (c.o && c.narrow) {
             uint32_t *to = (uint32_t *)((uint16_t *)c.o + at);
 #pragma unroll
-            for (int j = 0; j < D / 8; j++)
+            for (int j = 0; j < OWN / 8; j++)
                 to[4 * j] = (uint32_t)to_bf16(o[4 * j + 2 * h] * inverse) | (uint32_t)to_bf16(o[4 * j + 2 * h + 1] * inverse) << 16;
         } else if (c.o) {
             float2 *to = (float2 *)((float *)c.o + at);
 #pragma unroll
-            for (int j = 0; j < D / 8; j++) to[4 * j] = make_float2(o[4 * j + 2 * h] * inverse, o[4 * j + 2 * h + 1] * inverse);
+            for (int j = 0; j < OWN / 8; j++) to[4 * j] = make_float2(o[4 * j + 2 * h] * inverse, o[4 * j + 2 * h + 1] * inverse);
         }
-        if (c.l && lane % 4 == 0) c.l[r.out[h]] = fmaf(t.b[h], TK_LN2, logf(t.l[h]));
+        if (c.l && lane % 4 == 0 && first == 0) c.l[r.out[h]] = fmaf(t.b[h], TK_LN2, logf(t.l[h]));
     }
 }
 
@@ -331,25 +354,33 @@ __device__ inline void release(uint32_t bar) {
 }
 /* The warpgroups' turns at starting products */
 __device__ inline void turn_wait(int group) { asm volatile("bar.sync %0, 256;" ::"r"(4 + group) : "memory"); }
-__device__ inline void turn_pass(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(5 - group) : "memory"); }
+template <int D> __device__ inline void turn_pass(int group) {
+    asm volatile("bar.arrive %0, 256;" ::"r"(4 + (group + 1) % flash_size<D>::GROUPS) : "memory");
+}
 
 /* The first scores of a tile */
 template <int T, int D>
 __device__ inline void begin_tile(float (&s)[64], const flash_shared &m, uint32_t q, int group, int count) {
+    const int KEPT = flash_size<D>::KEPT;
+    const operand_of keys(m.k + (uint32_t)(count % KEPT) * flash_size<D>::STAGE, 128, D * 16);
     barrier_wait(m.bar + 8 * (K_FULL + count % KEPT), (uint32_t)(count / KEPT & 1));
     turn_wait(group);
     products_begin();
-    start_scores<T, D>(s, q, m.k + (uint32_t)(count % KEPT) * flash_size<D>::STAGE);
-    turn_pass(group);
+    start_scores<T, D>(s, operand_of(q, 128, D * 16), keys);
+    turn_pass<D>(group);
 }
 
 /* All tiles of a warpgroup. The queries of the next tile come while the last values of this one are added, and its first
  * scores are on their way while this one's result is written. */
 template <int T, int D, bool PLAIN>
-__device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, attn_walk<TILE> walk, int items, int group) {
-    const uint32_t q = m.q + (uint32_t)(group * 64 * D * 2);
-    float4 *kept = m.total + group * (D / 8) * GROUP + (int)threadIdx.x % GROUP;
-    float s[64], o[D / 2], alpha[2];
+__device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, attn_walk<flash_size<D>::TILE> walk, int items, int group) {
+    typedef flash_size<D> size;
+    const int KEPT = size::KEPT, OWN = size::OWN;
+    const uint32_t q = m.q + (uint32_t)(size::HALVES ? 0 : group * 64 * D * 2);
+    const uint32_t values = m.v + (uint32_t)(size::HALVES ? group * OWN * 16 : 0);
+    float4 *kept = m.total + group * (OWN / 8) * GROUP + (int)threadIdx.x % GROUP;
+    const operand_of queries_at(q, 128, D * 16);
+    float s[64], o[OWN / 2], alpha[2];
     uint32_t p[8][4];
     int count = 0, n = 0;
     attn_item it;
@@ -361,11 +392,11 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
     }
     begin_tile<T, D>(s, m, q, group, count);
     for (;;) {
-        const flash_blocks range = tile_blocks(c, it);
-        const int plain_to = c.attr.i[0] > 0 ? 0 : c.full ? range.end : it.past + (it.tile * TILE + group * 64) / c.shared + 1;
+        const flash_blocks range = tile_blocks<flash_size<D>::TILE>(c, it);
+        const int plain_to = c.attr.i[0] > 0 ? 0 : c.full ? range.end : it.past + (flash_size<D>::first_row(it.tile, group)) / c.shared + 1;
         flash_rows r;
         flash_total t = { { -INFINITY, -INFINITY }, { 0, 0 } };
-        place_rows(r, c, it, group);
+        place_rows<D>(r, c, it, group);
         r.b[0] = r.b[1] = -INFINITY, r.l[0] = r.l[1] = 0;
         products_wait<0>();
         settle(s);
@@ -375,13 +406,14 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
         bool fresh = true /* o begins with the next values */, joined = false;
         for (int b = range.from + 1; b < range.to; b++) {
             const int now = count % KEPT, next = (count + 1) % KEPT;
+            const operand_of keys(m.k + (uint32_t)next * size::STAGE, 128, D * 16), v(values + (uint32_t)now * size::STAGE, D * 16, 128);
             barrier_wait(m.bar + 8 * (V_FULL + now), (uint32_t)(count / KEPT & 1));
             barrier_wait(m.bar + 8 * (K_FULL + next), (uint32_t)((count + 1) / KEPT & 1));
             turn_wait(group);
             products_begin();
-            start_scores<T, D>(s, q, m.k + (uint32_t)next * flash_size<D>::STAGE);
-            start_values<T, D>(o, p, m.v + (uint32_t)now * flash_size<D>::STAGE, !fresh);
-            turn_pass(group);
+            start_scores<T, D>(s, queries_at, keys);
+            start_values<T, D>(o, p, v, !fresh);
+            turn_pass<D>(group);
             products_wait<1>();
             settle(s);
             release(m.bar + 8 * (K_EMPTY + next));
@@ -395,20 +427,21 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
             settle(o);
             release(m.bar + 8 * (V_EMPTY + now));
             if (begins) {
-                join_span<D>(t, o, old_b, old_l, kept, !joined, false);
+                join_span(t, o, old_b, old_l, kept, !joined, false);
                 joined = true;
             } else if (alpha[0] != 1 || alpha[1] != 1) {
-                multiply_rows<D>(o, alpha);
+                multiply_rows(o, alpha);
             }
             fresh = begins;
             round_weights<T>(p, s);
             count++;
         }
         const int now = count % KEPT, beyond = range.end - (range.to - 1) * ATTN_BLOCK;
+        const operand_of v(values + (uint32_t)now * size::STAGE, D * 16, 128);
         barrier_wait(m.bar + 8 * (V_FULL + now), (uint32_t)(count / KEPT & 1));
         if (beyond < ATTN_BLOCK) clear_beyond<D>(m.values + (size_t)now * flash_size<D>::STAGE, beyond, group);
         products_begin();
-        start_values<T, D>(o, p, m.v + (uint32_t)now * flash_size<D>::STAGE, !fresh);
+        start_values<T, D>(o, p, v, !fresh);
         flash_queries<D> queries;
         const bool more = next_item(walk, &n, items, &it);
         if (more) queries.template load<T>(c, it, group);
@@ -417,50 +450,50 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
         release(m.bar + 8 * (V_EMPTY + now));
         count++;
         if (!more) {
-            join_span<D>(t, o, r.b, r.l, kept, !joined, true);
-            put_rows<D>(c, r, t, o);
+            join_span(t, o, r.b, r.l, kept, !joined, true);
+            put_rows<D>(c, r, t, o, group);
             return;
         }
         queries.put(q, group);
         begin_tile<T, D>(s, m, q, group, count);
-        join_span<D>(t, o, r.b, r.l, kept, !joined, true);
-        put_rows<D>(c, r, t, o);
+        join_span(t, o, r.b, r.l, kept, !joined, true);
+        put_rows<D>(c, r, t, o, group);
     }
 }
 
 template <int T, int D, bool PLAIN>
-__global__ void __launch_bounds__(GROUP *(GROUPS + 1), 1) attend_many(const __grid_constant__ attn_call c, int least) {
+__global__ void __launch_bounds__(GROUP *(flash_size<D>::GROUPS + 1), 1) attend_many(const __grid_constant__ attn_call c, int least) {
     extern __shared__ __align__(128) char bytes[];
     typedef flash_size<D> size;
     flash_shared m;
-    m.q = shared_address(bytes), m.k = m.q + size::QUERIES, m.v = m.k + KEPT * size::STAGE;
-    m.values = bytes + size::QUERIES + KEPT * size::STAGE;
-    m.total = (float4 *)(m.values + KEPT * size::STAGE), m.bar = m.v + KEPT * size::STAGE + size::TOTAL;
+    m.q = shared_address(bytes), m.k = m.q + size::QUERIES, m.v = m.k + size::KEPT * size::STAGE;
+    m.values = bytes + size::QUERIES + size::KEPT * size::STAGE;
+    m.total = (float4 *)(m.values + size::KEPT * size::STAGE), m.bar = m.v + size::KEPT * size::STAGE + size::TOTAL;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < KEPT; i++) {
+        for (int i = 0; i < size::KEPT; i++) {
             barrier_init(m.bar + 8 * (K_FULL + i), 1), barrier_init(m.bar + 8 * (V_FULL + i), 1);
-            barrier_init(m.bar + 8 * (K_EMPTY + i), 4 * GROUPS), barrier_init(m.bar + 8 * (V_EMPTY + i), 4 * GROUPS);
+            barrier_init(m.bar + 8 * (K_EMPTY + i), 4 * size::GROUPS), barrier_init(m.bar + 8 * (V_EMPTY + i), 4 * size::GROUPS);
         }
         barriers_ready();
     }
     __syncthreads();
     grid_release();
-    attn_walk<TILE> walk = { *c.batch, c.groups, c.shared, 0, least, INT_MAX, 1, 0, 0 };
+    attn_walk<size::TILE> walk = { *c.batch, c.groups, c.shared, 0, least, INT_MAX, 1, 0, 0 };
     const int items = walk.count(), group = (int)threadIdx.x / GROUP - 1;
     grid_wait();
     if (group < 0) {
-        registers_shrink<24>();
+        registers_shrink<size::GROUPS == 2 ? 24 : 32>();
         if (threadIdx.x < 32) fetch_all<D>(c, m, walk, items);
     } else {
-        registers_grow<240>();
-        if (group == 1) turn_pass(group); /* the first turn is group 0's */
+        registers_grow<size::GROUPS == 2 ? 240 : 160>();
+        if (group == size::GROUPS - 1) turn_pass<D>(group); /* the first turn is group 0's */
         attend_tiles<T, D, PLAIN>(c, m, walk, items, group);
-        if (group == 0) turn_wait(group); /* the other's last pass */
+        if (group == 0) turn_wait(group); /* the last pass */
     }
 }
 
 template <int T, int D, bool PLAIN> static void start_rule(const tk_args *a, const attn_call &c, int least) {
-    launch(attend_many<T, D, PLAIN>, dim3((unsigned)multiprocessors()), dim3(GROUP * (GROUPS + 1)), flash_size<D>::BYTES, a, c,
+    launch(attend_many<T, D, PLAIN>, dim3((unsigned)multiprocessors()), dim3(GROUP * (flash_size<D>::GROUPS + 1)), flash_size<D>::BYTES, a, c,
            least);
 }
 template <int T, int D> static void start_many(const tk_args *a, const attn_call &c, int least) {
@@ -474,11 +507,12 @@ template <int T> static void start_many(const tk_args *a, const attn_call &c, in
     case 64: start_many<T, 64>(a, c, least); return;
     case 80: start_many<T, 80>(a, c, least); return;
     case 96: start_many<T, 96>(a, c, least); return;
+    case 256: start_many<T, 256>(a, c, least); return;
     default: start_many<T, 128>(a, c, least);
     }
 }
 
-bool attn_has_many(int64_t width) { return width == 64 || width == 80 || width == 96 || width == 128; }
+bool attn_has_many(int64_t width) { return width == 64 || width == 80 || width == 96 || width == 128 || width == 256; }
 
 void attn_many(const tk_args *a, const attn_call &c, int type, int64_t width, int least) {
     if (type == TK_BF16)
