@@ -122,7 +122,14 @@ struct attn_call {
     tk_dim g, r;
     int narrow, narrow_q; /* o is BF16, q is T */
     int full;             /* queries see all keys of their sequence */
+    uint32_t inverse;     /* of `shared`: 2^32 / shared, rounded up */
 };
+
+inline uint32_t inverse_of(int shared) { return (uint32_t)(((uint64_t)1 << 32) / (uint64_t)shared) + 1; }
+/* row / shared, for rows below 2^32 / shared */
+__device__ inline int token_of(const attn_call &c, int row) {
+    return c.shared == 1 ? row : (int)__umulhi((uint32_t)row, c.inverse);
+}
 
 /* flash_sm90.cu: sequences with at least `least` rows, for heads of the widths that it has. */
 bool attn_has_many(int64_t width);

@@ -36,7 +36,7 @@ __device__ inline block_range blocks_seen(int low, int high, int span) {
 }
 /* The first and last key that a tile sees */
 __device__ inline void keys_seen(const attn_call &c, const attn_item &it, int *low, int *high) {
-    const int first = it.tile * ROWS / c.shared, last = min((it.tile * ROWS + ROWS - 1) / c.shared, it.tokens - 1);
+    const int first = token_of(c, it.tile * ROWS), last = min(token_of(c, it.tile * ROWS + ROWS - 1), it.tokens - 1);
     *high = it.past + last;
     *low = c.attr.i[0] > 0 ? max(0, it.past + first - c.attr.i[0] + 1) : 0;
 }
@@ -134,7 +134,7 @@ __device__ inline decode_place place_rows(const attn_call &c, const attn_item &i
     decode_place p;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        const int row = it.tile * ROWS + (int)threadIdx.x % 32 / 4 + 8 * h, token = row / c.shared, head = row % c.shared;
+        const int row = it.tile * ROWS + (int)threadIdx.x % 32 / 4 + 8 * h, token = token_of(c, row), head = row - token * c.shared;
         const bool real = token < it.tokens;
         p.pos[h] = real ? it.past + token : -1;
         p.low[h] = c.attr.i[0] > 0 ? max(0, p.pos[h] - c.attr.i[0] + 1) : 0;
@@ -299,7 +299,7 @@ __device__ inline void finish_rows(const attn_call &c, const decode_place &p, co
 template <int D> __device__ inline void join_spans(const attn_call &c, const attn_item &it) {
     enum { AHEAD = 8 };
     for (int i = (int)threadIdx.x; i < ROWS * (D / 4); i += CONSUMERS) {
-        const int row = i / (D / 4), d = i % (D / 4) * 4, at = it.tile * ROWS + row, token = at / c.shared;
+        const int row = i / (D / 4), d = i % (D / 4) * 4, at = it.tile * ROWS + row, token = token_of(c, at);
         if (token >= it.tokens) break;
         const float *from = c.partial + (int64_t)it.first * decode_size<D>::PARTIAL;
         float4 o = make_float4(0, 0, 0, 0);
@@ -322,7 +322,7 @@ template <int D> __device__ inline void join_spans(const attn_call &c, const att
                 o.z = fmaf(o.z, w, x[s].z * v), o.w = fmaf(o.w, w, x[s].w * v);
             }
         }
-        const int64_t out = ((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + at % c.shared;
+        const int64_t out = ((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + at - token * c.shared;
         const float inverse = 1 / l;
         if (c.o && c.narrow)
             *(uint2 *)((uint16_t *)c.o + out * D + d) =
@@ -496,7 +496,7 @@ static void run_paged(const tk_args *a, bool narrow, tk_kernel *portable) {
     attn_call c = { a->p[4], narrow ? NULL : (float *)a->p[5], a->p[0], (const char *)a->p[2],
                     (const char *)a->p[3], a->batch, (float *)a->scratch, (int)TK_DIM(a, 'g'), (int)TK_DIM(a, 'r'),
                     (int)TK_DIM(a, 's'), (int)TK_DIM(a, 't'), (int)items_held(a->dim), score_rule(&a->attr), a->attr,
-                    a->dim['g' - 'a'], a->dim['r' - 'a'], narrow, 0, 0 };
+                    a->dim['g' - 'a'], a->dim['r' - 'a'], narrow, 0, 0, inverse_of((int)TK_DIM(a, 'r')) };
     if (c.tokens <= 0) return;
     const int64_t width = TK_DIM(a, 'd');
     const bool many = c.tokens * c.shared > FEW && attn_has_many(width);

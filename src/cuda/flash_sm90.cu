@@ -50,8 +50,6 @@ TK_SCORES(TK_BF16, "bf16")
 TK_SCORES(TK_F16, "f16")
 TK_VALUES(TK_BF16, "bf16", 64, 32, 32, 33, 34, 35, 36, 37)
 TK_VALUES(TK_F16, "f16", 64, 32, 32, 33, 34, 35, 36, 37)
-TK_VALUES(TK_BF16, "bf16", 80, 40, 40, 41, 42, 43, 44, 45)
-TK_VALUES(TK_F16, "f16", 80, 40, 40, 41, 42, 43, 44, 45)
 TK_VALUES(TK_BF16, "bf16", 96, 48, 48, 49, 50, 51, 52, 53)
 TK_VALUES(TK_F16, "f16", 96, 48, 48, 49, 50, 51, 52, 53)
 TK_VALUES(TK_BF16, "bf16", 128, 64, 64, 65, 66, 67, 68, 69)
@@ -505,14 +503,13 @@ template <int T, int D> static void start_many(const tk_args *a, const attn_call
 template <int T> static void start_many(const tk_args *a, const attn_call &c, int64_t width, int least) {
     switch (width) {
     case 64: start_many<T, 64>(a, c, least); return;
-    case 80: start_many<T, 80>(a, c, least); return;
     case 96: start_many<T, 96>(a, c, least); return;
     case 256: start_many<T, 256>(a, c, least); return;
     default: start_many<T, 128>(a, c, least);
     }
 }
 
-bool attn_has_many(int64_t width) { return width == 64 || width == 80 || width == 96 || width == 128 || width == 256; }
+bool attn_has_many(int64_t width) { return width == 64 || width == 96 || width == 128 || width == 256; }
 
 void attn_many(const tk_args *a, const attn_call &c, int type, int64_t width, int least) {
     if (type == TK_BF16)
