@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention on Hopper's tensor cores: what the kernel for few queries a sequence (decode_sm90.cu) and the one for many
- * (flash_sm90.cu) share, above all the ORDER of arithmetic, which both follow bit by bit. A query row's result is a
- * function of its own q and of the keys and values it sees: not of its batch, of the rows beside it, of how tokens were
- * cut into steps, of page sizes, or of which of the two kernels had it.
+/* Attention on Hopper's tensor cores: what the kernel for few queries a sequence (decode_sm90.cu) and the one
+ * for many (flash_sm90.cu) share, above all the ORDER of arithmetic, which both follow bit by bit. A query
+ * row's result is a function of its own q and of the keys and values it sees: not of its batch, of the rows
+ * beside it, of how tokens were cut into steps, of page sizes, or of which of the two kernels had it.
  *
- * ORDER. T is the cache's 16-bit type (float16 for a Q8_0 cache). Keys are counted from key 0 of the sequence, in blocks
- * of 128, and blocks in spans of 1,024 keys. For one row:
- *   q, k      rounded to T
- *   s         one chain of k = 16 tensor-core steps over d, from zero, in float32
- *   x         plain: s, with c = scale log2(e). Otherwise (soft cap, ALiBi, a scale not above 0): the score as ops.h has
- *             it, with c = log2(e). Keys not seen: -infinity
- *   b         reference of the block's weights, in log2: rises to c max(x) of the block when that is more than LIFT
- *             above it (-infinity at the start of a span); then l and o, so far, are multiplied by 2^(old b - b)
- *   p         ex2(fma(x, c, -b)); the products take it rounded to T
- *   l         four sums, of the keys with key % 8 / 2 = 0 .. 3: each adds, per block, ((a + b) + (c + d)), the chains
- *             over the block's four quarters of 32 keys; joined at the end of the span as (0 + 1) + (2 + 3)
- *   o         one chain of k = 16 steps over the span's keys, from zero
- * Spans with something to see are joined from the first on: B = max of both b, w = 2^(b - B), L = fma(L, w, l w'),
- * O = fma(O, w, o w'). At the end o = O (1 / L) and log-sum-exp = fma(B, ln 2, log L).
- * A block or a step of 16 keys that a row sees nothing of changes no bit of it, so kernels may visit or skip those. */
+ * ORDER. T is the cache's 16-bit type (float16 for a Q8_0 cache). Keys are counted from key 0 of the
+ * sequence, in blocks of 128, and blocks in spans of 1,024 keys. For one row: q, k      rounded to T s one
+ * chain of k = 16 tensor-core steps over d, from zero, in float32 x         plain: s, with c = scale log2(e).
+ * Otherwise (soft cap, ALiBi, a scale not above 0): the score as ops.h has it, with c = log2(e). Keys not
+ * seen: -infinity b         reference of the block's weights, in log2: rises to c max(x) of the block when
+ * that is more than LIFT above it (-infinity at the start of a span); then l and o, so far, are multiplied by
+ * 2^(old b - b) p         ex2(fma(x, c, -b)); the products take it rounded to T l         four sums, of the
+ * keys with key % 8 / 2 = 0 .. 3: each adds, per block, ((a + b) + (c + d)), the chains over the block's four
+ * quarters of 32 keys; joined at the end of the span as (0 + 1) + (2 + 3) o         one chain of k = 16 steps
+ * over the span's keys, from zero Spans with something to see are joined from the first on: B = max of both
+ * b, w = 2^(b - B), L = fma(L, w, l w'), O = fma(O, w, o w'). At the end o = O (1 / L) and log-sum-exp =
+ * fma(B, ln 2, log L). A block or a step of 16 keys that a row sees nothing of changes no bit of it, so
+ * kernels may visit or skip those. */
 #ifndef TK_ATTN_SM90_CUH
 #define TK_ATTN_SM90_CUH
 #include "cuda/hopper.cuh"
@@ -70,7 +68,8 @@ __device__ inline float alibi_slope(const tk_attr &attr, const tk_dim &dg, const
     while (2 * m <= heads) m *= 2;
     if (!(attr.f[2] > 0)) return 0;
     const double factor = attr.f[3] != 0 ? attr.f[3] : 1;
-    return (float)(factor * exp2(-(double)attr.f[2] * (h < m ? (double)(h + 1) : (double)(h - m) + 0.5) / (double)m));
+    return (float)(factor *
+                   exp2(-(double)attr.f[2] * (h < m ? (double)(h + 1) : (double)(h - m) + 0.5) / (double)m));
 }
 
 /* ---- fragments of 16 x 8 x 16 products ---- */
@@ -87,17 +86,19 @@ __device__ inline void load_4_turned(uint32_t (&r)[4], uint32_t at) {
                  : "r"(at)
                  : "memory");
 }
-template <int T> __device__ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+template <int T>
+__device__ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     if (T == TK_BF16)
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                     "{%0, %1, %2, %3};"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+            "%9}, "
+            "{%0, %1, %2, %3};"
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     else
         asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                     "{%0, %1, %2, %3};"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+            "{%0, %1, %2, %3};"
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* ---- a call ---- */
@@ -135,16 +136,17 @@ __device__ inline int token_of(const attn_call &c, int row) {
 bool attn_has_many(int64_t width);
 void attn_many(const tk_args *a, const attn_call &c, int type, int64_t width, int least);
 
-/* What one block of threads does at a time: some rows (query heads of one KV head, of consecutive tokens) of one
- * sequence against spans [from, to). The items of a sequence are numbered by tile, then head, then span. */
+/* What one block of threads does at a time: some rows (query heads of one KV head, of consecutive tokens) of
+ * one sequence against spans [from, to). The items of a sequence are numbered by tile, then head, then span.
+ */
 struct attn_item {
     int seq, first_token, past, tokens; /* of the sequence in this step */
     int tile, g, from, to;
     int first, spans; /* index of the first item of these rows, and how many there are */
 };
 
-/* Walks the items of a batch in rising order; all lanes of a warp call it together. ROWS: rows of a tile. Sequences
- * with `least` .. `most` rows are visited. whole: one item has all spans of its rows. */
+/* Walks the items of a batch in rising order; all lanes of a warp call it together. ROWS: rows of a tile.
+ * Sequences with `least` .. `most` rows are visited. whole: one item has all spans of its rows. */
 template <int ROWS> struct attn_walk {
     tk_batch b; /* a copy: its numbers are needed at once */
     int groups, shared, window, least, most, whole;
@@ -167,7 +169,8 @@ template <int ROWS> struct attn_walk {
     /* At least as many as all sequences have, without looking at their lengths */
     __device__ int64_t bound(int tokens) const {
         const int64_t rows = min((int64_t)tokens * shared, (int64_t)most);
-        return (rows + ROWS - 1) / ROWS * groups * b.seqs * (((int64_t)b.max_pages * b.page_size + ATTN_SPAN - 1) / ATTN_SPAN);
+        return (rows + ROWS - 1) / ROWS * groups * b.seqs *
+               (((int64_t)b.max_pages * b.page_size + ATTN_SPAN - 1) / ATTN_SPAN);
     }
     /* Items of all sequences */
     __device__ int count() const {

@@ -1,21 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* attn_paged on Hopper for few query rows a sequence: decoding and short chunks. It is about reading the cache as fast as
- * memory gives it. One block of threads an SM: a warp keeps a ring of bulk copies full (a stage is the keys or the
- * values of 128 keys) and runs ahead over items; four warps work on 16 query rows (heads of a group x tokens), each
- * with a quarter of the keys for scores and a quarter of the numbers of a head for values. Spans are spread over all SMs
- * and their results joined by whoever is last, in the order of spans. The arithmetic is the ORDER of attn_sm90.cuh. */
+/* attn_paged on Hopper for few query rows a sequence: decoding and short chunks. It is about reading the
+ * cache as fast as memory gives it. One block of threads an SM: a warp keeps a ring of bulk copies full (a
+ * stage is the keys or the values of 128 keys) and runs ahead over items; four warps work on 16 query rows
+ * (heads of a group x tokens), each with a quarter of the keys for scores and a quarter of the numbers of a
+ * head for values. Spans are spread over all SMs and their results joined by whoever is last, in the order of
+ * spans. The arithmetic is the ORDER of attn_sm90.cuh. */
 #include <limits.h>
 
 #include "cuda/attn_sm90.cuh"
 
 namespace tk {
 
-enum { ROWS = 16, FEW = 64 /* rows of a sequence */, WARPS = 4, CONSUMERS = WARPS * 32, PITCH = ATTN_BLOCK + 8 /* numbers a row of weights */ };
+enum {
+    ROWS = 16,
+    FEW = 64 /* rows of a sequence */,
+    WARPS = 4,
+    CONSUMERS = WARPS * 32,
+    PITCH = ATTN_BLOCK + 8 /* numbers a row of weights */
+};
 
 template <int D> struct decode_size {
     static const int BLOCKS = D > 128 ? 1 : 2 /* an SM */, STAGE = ATTN_BLOCK * D * 2;
     static const int FIT = (BLOCKS == 1 ? 196 << 10 : 98 << 10) / STAGE, STAGES = FIT < 8 ? FIT : 8;
-    static const int MINE = (D / 8 + WARPS - 1) / WARPS, PARTIAL = ROWS * (D + 2); /* floats: rows, then b and l of each */
+    static const int MINE = (D / 8 + WARPS - 1) / WARPS,
+                     PARTIAL = ROWS * (D + 2); /* floats: rows, then b and l of each */
 };
 
 struct decode_room {
@@ -36,18 +44,21 @@ __device__ inline block_range blocks_seen(int low, int high, int span) {
 }
 /* The first and last key that a tile sees */
 __device__ inline void keys_seen(const attn_call &c, const attn_item &it, int *low, int *high) {
-    const int first = token_of(c, it.tile * ROWS), last = min(token_of(c, it.tile * ROWS + ROWS - 1), it.tokens - 1);
+    const int first = token_of(c, it.tile * ROWS),
+              last = min(token_of(c, it.tile * ROWS + ROWS - 1), it.tokens - 1);
     *high = it.past + last;
     *low = c.attr.i[0] > 0 ? max(0, it.past + first - c.attr.i[0] + 1) : 0;
 }
 
-/* Blocks of a block of threads' items, one after the other, as the fetching warp sees them: a lane has what of the
- * block's keys lies in one page. The page is asked for one block ahead, since memory takes its time to tell. */
+/* Blocks of a block of threads' items, one after the other, as the fetching warp sees them: a lane has what
+ * of the block's keys lies in one page. The page is asked for one block ahead, since memory takes its time to
+ * tell. */
 template <int D> struct decode_feed {
     attn_walk<ROWS> walk;
     attn_item it;
     int item, low, high, span, b, to; /* the next block and the end of its span */
-    int k0, n, from, keys, past;      /* the block asked for; this lane's part: `keys` of them, from the block's key `from` */
+    int k0, n, from, keys,
+        past; /* the block asked for; this lane's part: `keys` of them, from the block's key `from` */
     int64_t row;
 
     __device__ bool open(const attn_call &c) {
@@ -72,7 +83,9 @@ template <int D> struct decode_feed {
         const int first = max(k0, page * c.size);
         keys = min(k0 + n, (page + 1) * c.size) - first, from = first - k0;
         if (keys > 0)
-            row = ((int64_t)walk.b.pages[(int64_t)it.seq * walk.b.max_pages + page] * c.groups + it.g) * c.size + first - page * c.size;
+            row = ((int64_t)walk.b.pages[(int64_t)it.seq * walk.b.max_pages + page] * c.groups + it.g) *
+                      c.size +
+                  first - page * c.size;
         return true;
     }
 };
@@ -91,7 +104,8 @@ __device__ inline void produce(const attn_call &c, decode_room *room, uint32_t r
         more = ahead.next(c);
         if (!waited && k0 + n > past) grid_wait(), waited = true; /* older keys are from earlier steps */
         for (int which = 0; which < 2; which++) {
-            const uint32_t full = shared_address(&room->full[stage]), to = ring + (uint32_t)(stage * size::STAGE + from * D * 2);
+            const uint32_t full = shared_address(&room->full[stage]),
+                           to = ring + (uint32_t)(stage * size::STAGE + from * D * 2);
             barrier_wait(shared_address(&room->empty[stage]), (uint32_t)(turn & 1) ^ 1);
             if (threadIdx.x % 32 == 0) barrier_expect(full, (uint32_t)n * D * 2);
             __syncwarp();
@@ -113,7 +127,8 @@ template <int D> struct decode_rows {
     __device__ void join(const decode_rows &s) {
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            const float both = fmaxf(b[h], s.b[h]), w = join_weight(b[h], both), v = join_weight(s.b[h], both);
+            const float both = fmaxf(b[h], s.b[h]), w = join_weight(b[h], both),
+                        v = join_weight(s.b[h], both);
             b[h] = both, l[h] = fmaf(l[h], w, s.l[h] * v);
 #pragma unroll
             for (int j = 0; j < decode_size<D>::MINE; j++)
@@ -134,7 +149,8 @@ __device__ inline decode_place place_rows(const attn_call &c, const attn_item &i
     decode_place p;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        const int row = it.tile * ROWS + (int)threadIdx.x % 32 / 4 + 8 * h, token = token_of(c, row), head = row - token * c.shared;
+        const int row = it.tile * ROWS + (int)threadIdx.x % 32 / 4 + 8 * h, token = token_of(c, row),
+                  head = row - token * c.shared;
         const bool real = token < it.tokens;
         p.pos[h] = real ? it.past + token : -1;
         p.low[h] = c.attr.i[0] > 0 ? max(0, p.pos[h] - c.attr.i[0] + 1) : 0;
@@ -158,10 +174,11 @@ __device__ inline void load_queries(uint32_t (&q)[D / 16][4], const attn_call &c
         }
 }
 
-/* Scores of the warp's 32 keys: x of the ORDER, -infinity where nothing is seen. `edge`: some row may not see all. */
+/* Scores of the warp's 32 keys: x of the ORDER, -infinity where nothing is seen. `edge`: some row may not see
+ * all. */
 template <int T, int D>
-__device__ inline void score_keys(float (&s)[4][4], const uint32_t (&q)[D / 16][4], uint32_t stage, const attn_call &c,
-                                  const decode_place &p, int key, bool edge) {
+__device__ inline void score_keys(float (&s)[4][4], const uint32_t (&q)[D / 16][4], uint32_t stage,
+                                  const attn_call &c, const decode_place &p, int key, bool edge) {
     const int lane = (int)threadIdx.x % 32;
 #pragma unroll
     for (int j = 0; j < 4; j++) s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0;
@@ -173,7 +190,8 @@ __device__ inline void score_keys(float (&s)[4][4], const uint32_t (&q)[D / 16][
     for (int k = 0; k < D / 16; k += 2) {
         const int now = k / 2 % 2;
 #pragma unroll
-        for (int j = 0; j < 4 && k + 2 < D / 16; j++) load_4(b[now ^ 1][j], at + (uint32_t)(j * 8 * D * 2 + (k + 2) * 256));
+        for (int j = 0; j < 4 && k + 2 < D / 16; j++)
+            load_4(b[now ^ 1][j], at + (uint32_t)(j * 8 * D * 2 + (k + 2) * 256));
 #pragma unroll
         for (int j = 0; j < 4; j++) multiply<T>(s[j], q[k], b[now][j][0], b[now][j][1]);
 #pragma unroll
@@ -199,7 +217,8 @@ __device__ inline void score_keys(float (&s)[4][4], const uint32_t (&q)[D / 16][
 
 /* o += weights x values over `n` keys, a multiple of 16 */
 template <int T, int D>
-__device__ inline void add_values(float (&o)[decode_size<D>::MINE][4], uint32_t weight, uint32_t stage, int n) {
+__device__ inline void add_values(float (&o)[decode_size<D>::MINE][4], uint32_t weight, uint32_t stage,
+                                  int n) {
     typedef decode_size<D> size;
     const int lane = (int)threadIdx.x % 32, first = (int)threadIdx.x / 32 * decode_size<D>::MINE;
     const uint32_t from = weight + (uint32_t)((lane % 16 * PITCH + lane / 16 * 8) * 2);
@@ -228,7 +247,8 @@ __device__ inline void add_values(float (&o)[decode_size<D>::MINE][4], uint32_t 
     }
 }
 
-/* Values beyond the sequence may be anything, and 0 x NaN is NaN: they become zeros. Keys [from, to) of the stage */
+/* Values beyond the sequence may be anything, and 0 x NaN is NaN: they become zeros. Keys [from, to) of the
+ * stage */
 template <int D> __device__ inline void clear_values(char *stage, int from, int to) {
     for (int i = (int)threadIdx.x; i < (to - from) * (D / 8); i += CONSUMERS) {
         const int key = from + i / (D / 8);
@@ -266,9 +286,11 @@ __device__ inline void weigh_keys(decode_rows<D> &r, float (&s)[4][4], float c, 
         float sum = 0;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const float a = exp2_of(fmaf(s[j][2 * h], c, -base)), b = exp2_of(fmaf(s[j][2 * h + 1], c, -base));
+            const float a = exp2_of(fmaf(s[j][2 * h], c, -base)),
+                        b = exp2_of(fmaf(s[j][2 * h + 1], c, -base));
             sum += a, sum += b;
-            *(uint32_t *)&room->weight[turn][(row + 8 * h) * PITCH + warp * 32 + 8 * j + 2 * (lane % 4)] = pack_two<T>(a, b);
+            *(uint32_t *)&room->weight[turn][(row + 8 * h) * PITCH + warp * 32 + 8 * j + 2 * (lane % 4)] =
+                pack_two<T>(a, b);
         }
         room->sums[turn][row + 8 * h][lane % 4][warp] = sum;
     }
@@ -295,7 +317,8 @@ __device__ inline void finish_rows(const attn_call &c, const decode_place &p, co
     }
 }
 
-/* Joins all spans of an item's rows, in order, and writes the result; a thread has four numbers of a row at a time. */
+/* Joins all spans of an item's rows, in order, and writes the result; a thread has four numbers of a row at a
+ * time. */
 template <int D> __device__ inline void join_spans(const attn_call &c, const attn_item &it) {
     enum { AHEAD = 8 };
     for (int i = (int)threadIdx.x; i < ROWS * (D / 4); i += CONSUMERS) {
@@ -322,22 +345,24 @@ template <int D> __device__ inline void join_spans(const attn_call &c, const att
                 o.z = fmaf(o.z, w, x[s].z * v), o.w = fmaf(o.w, w, x[s].w * v);
             }
         }
-        const int64_t out = ((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + at - token * c.shared;
+        const int64_t out =
+            ((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + at - token * c.shared;
         const float inverse = 1 / l;
         if (c.o && c.narrow)
             *(uint2 *)((uint16_t *)c.o + out * D + d) =
                 make_uint2((uint32_t)to_bf16(o.x * inverse) | (uint32_t)to_bf16(o.y * inverse) << 16,
                            (uint32_t)to_bf16(o.z * inverse) | (uint32_t)to_bf16(o.w * inverse) << 16);
         else if (c.o)
-            *(float4 *)((float *)c.o + out * D + d) = make_float4(o.x * inverse, o.y * inverse, o.z * inverse, o.w * inverse);
+            *(float4 *)((float *)c.o + out * D + d) =
+                make_float4(o.x * inverse, o.y * inverse, o.z * inverse, o.w * inverse);
         if (c.l && d == 0) c.l[out] = fmaf(b, TK_LN2, logf(l));
     }
 }
 
 /* Leaves the result of a span where the last of the rows' spans to arrive joins all of them. */
 template <int D>
-__device__ inline void leave_span(const attn_call &c, uint32_t *zeros, const attn_item &it, int item, const decode_place &p,
-                                  const decode_rows<D> &r, decode_room *room) {
+__device__ inline void leave_span(const attn_call &c, uint32_t *zeros, const attn_item &it, int item,
+                                  const decode_place &p, const decode_rows<D> &r, decode_room *room) {
     typedef decode_size<D> size;
     const int lane = (int)threadIdx.x % 32, first = (int)threadIdx.x / 32 * size::MINE;
     float *mine = c.partial + (int64_t)item * size::PARTIAL;
@@ -348,14 +373,19 @@ __device__ inline void leave_span(const attn_call &c, uint32_t *zeros, const att
 #pragma unroll
         for (int j = 0; j < size::MINE; j++) {
             if (first + j >= D / 8) break;
-            __stcg((float2 *)(mine + row * D + (first + j) * 8 + 2 * (lane % 4)), make_float2(r.o[j][2 * h], r.o[j][2 * h + 1]));
+            __stcg((float2 *)(mine + row * D + (first + j) * 8 + 2 * (lane % 4)),
+                   make_float2(r.o[j][2 * h], r.o[j][2 * h + 1]));
         }
-        if (threadIdx.x < 32 && lane % 4 == 0) __stcg((float2 *)(mine + ROWS * D + 2 * row), make_float2(r.b[h], r.l[h]));
+        if (threadIdx.x < 32 && lane % 4 == 0)
+            __stcg((float2 *)(mine + ROWS * D + 2 * row), make_float2(r.b[h], r.l[h]));
     }
     named_barrier(1, CONSUMERS);
     if (threadIdx.x == 0) {
         unsigned before; /* what the others wrote before the barrier is seen too by who sees this */
-        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(zeros + it.first) : "memory");
+        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;"
+                     : "=r"(before)
+                     : "l"(zeros + it.first)
+                     : "memory");
         room->last = before == (unsigned)it.spans - 1;
         if (room->last) zeros[it.first] = 0;
     }
@@ -407,7 +437,8 @@ __device__ inline void consume(const attn_call &c, decode_room *room, uint32_t r
                     for (int j = 0; j < size::MINE; j++)
 #pragma unroll
                         for (int e = 0; e < 4; e++) r.o[j][e] *= alpha[e / 2];
-                add_values<T, D>(r.o, shared_address(room->weight[turn]), ring + (uint32_t)stage * size::STAGE, n);
+                add_values<T, D>(r.o, shared_address(room->weight[turn]),
+                                 ring + (uint32_t)stage * size::STAGE, n);
                 __syncwarp();
                 if (lane == 0) barrier_arrive(shared_address(&room->empty[stage]));
                 if (++stage == size::STAGES) stage = 0, phase ^= 1;
@@ -429,7 +460,8 @@ __device__ inline void consume(const attn_call &c, decode_room *room, uint32_t r
 
 /* Padding tokens at the end of a step */
 __device__ inline void clear_padding(const attn_call &c, int64_t width) {
-    const int64_t heads = (int64_t)c.groups * c.shared, from = c.batch->start[c.batch->seqs] * heads, to = c.tokens * heads;
+    const int64_t heads = (int64_t)c.groups * c.shared, from = c.batch->start[c.batch->seqs] * heads,
+                  to = c.tokens * heads;
     const int64_t at = (int64_t)blockIdx.x * CONSUMERS + threadIdx.x, step = (int64_t)gridDim.x * CONSUMERS;
     for (int64_t i = from * width + at; c.o && i < to * width; i += step) {
         if (c.narrow)
@@ -441,7 +473,8 @@ __device__ inline void clear_padding(const attn_call &c, int64_t width) {
 }
 
 template <int T, int D>
-__global__ void __launch_bounds__(CONSUMERS + 32, decode_size<D>::BLOCKS) attend_few(const __grid_constant__ attn_call c, int most) {
+__global__ void __launch_bounds__(CONSUMERS + 32, decode_size<D>::BLOCKS)
+    attend_few(const __grid_constant__ attn_call c, int most) {
     extern __shared__ __align__(128) char bytes[];
     typedef decode_size<D> size;
     decode_room *room = (decode_room *)bytes;
@@ -449,7 +482,8 @@ __global__ void __launch_bounds__(CONSUMERS + 32, decode_size<D>::BLOCKS) attend
     const uint32_t ring = shared_address(ring_bytes);
     if (threadIdx.x == 0) {
         for (int i = 0; i < size::STAGES; i++)
-            barrier_init(shared_address(&room->full[i]), 1), barrier_init(shared_address(&room->empty[i]), WARPS);
+            barrier_init(shared_address(&room->full[i]), 1),
+                barrier_init(shared_address(&room->empty[i]), WARPS);
         barriers_ready();
     }
     __syncthreads();
@@ -467,7 +501,8 @@ __global__ void __launch_bounds__(CONSUMERS + 32, decode_size<D>::BLOCKS) attend
 template <int T, int D> static void start_few(const tk_args *a, const attn_call &c, int most) {
     typedef decode_size<D> size;
     const size_t bytes = (sizeof(decode_room) + 127) / 128 * 128 + (size_t)size::STAGES * size::STAGE + 512;
-    launch(attend_few<T, D>, dim3((unsigned)(multiprocessors() * size::BLOCKS)), dim3(CONSUMERS + 32), bytes, a, c, most);
+    launch(attend_few<T, D>, dim3((unsigned)(multiprocessors() * size::BLOCKS)), dim3(CONSUMERS + 32), bytes,
+           a, c, most);
 }
 
 /* Starts the kernel for heads of `width`; false: there is none. */
@@ -483,8 +518,8 @@ template <int T> static bool start_width(const tk_args *a, const attn_call &c, i
     }
 }
 
-/* Items that the scratch holds results of: spans of all that the cache can hold, for every tile that a sequence may have
- * here, and one for each token */
+/* Items that the scratch holds results of: spans of all that the cache can hold, for every tile that a
+ * sequence may have here, and one for each token */
 static int64_t items_held(const tk_dim dim[26]) {
     const int64_t t = dim['t' - 'a'].n, r = dim['r' - 'a'].n, keys = dim['p' - 'a'].n * dim['s' - 'a'].n;
     const int64_t tiles = TK_MIN(tk_ceil_div(t * r, (int64_t)ROWS), (int64_t)FEW / ROWS);
@@ -493,15 +528,32 @@ static int64_t items_held(const tk_dim dim[26]) {
 }
 
 static void run_paged(const tk_args *a, bool narrow, tk_kernel *portable) {
-    attn_call c = { a->p[4], narrow ? NULL : (float *)a->p[5], a->p[0], (const char *)a->p[2],
-                    (const char *)a->p[3], a->batch, (float *)a->scratch, (int)TK_DIM(a, 'g'), (int)TK_DIM(a, 'r'),
-                    (int)TK_DIM(a, 's'), (int)TK_DIM(a, 't'), (int)items_held(a->dim), score_rule(&a->attr), a->attr,
-                    a->dim['g' - 'a'], a->dim['r' - 'a'], narrow, 0, 0, inverse_of((int)TK_DIM(a, 'r')) };
+    attn_call c = { a->p[4],
+                    narrow ? NULL : (float *)a->p[5],
+                    a->p[0],
+                    (const char *)a->p[2],
+                    (const char *)a->p[3],
+                    a->batch,
+                    (float *)a->scratch,
+                    (int)TK_DIM(a, 'g'),
+                    (int)TK_DIM(a, 'r'),
+                    (int)TK_DIM(a, 's'),
+                    (int)TK_DIM(a, 't'),
+                    (int)items_held(a->dim),
+                    score_rule(&a->attr),
+                    a->attr,
+                    a->dim['g' - 'a'],
+                    a->dim['r' - 'a'],
+                    narrow,
+                    0,
+                    0,
+                    inverse_of((int)TK_DIM(a, 'r')) };
     if (c.tokens <= 0) return;
     const int64_t width = TK_DIM(a, 'd');
     const bool many = c.tokens * c.shared > FEW && attn_has_many(width);
     const int most = many ? (int)FEW : INT_MAX;
-    const bool done = a->type[2] == TK_BF16 ? start_width<TK_BF16>(a, c, width, most) : start_width<TK_F16>(a, c, width, most);
+    const bool done = a->type[2] == TK_BF16 ? start_width<TK_BF16>(a, c, width, most)
+                                            : start_width<TK_F16>(a, c, width, most);
     if (!done)
         portable(a);
     else if (many)

@@ -1,29 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention on Hopper for many query rows a sequence (prefill): warpgroup products, in the ORDER of attn_sm90.cuh. A
- * block of threads has 128 rows (192 of narrow heads) of one KV head, query heads x tokens, at a time: one warp fetches
- * blocks of 128 keys and values, each of two or three warpgroups has 64 rows. A warpgroup starts the scores of the next block and the values of this one
- * together, and weighs the scores while values are still being added; they take turns at starting products, so
- * that one weighs while the other multiplies. Weights go from registers into the products. What the spans before the
- * last one gave waits in shared memory, each thread its own part.
+/* Attention on Hopper for many query rows a sequence (prefill): warpgroup products, in the ORDER of
+ * attn_sm90.cuh. A block of threads has 128 rows of one KV head (query heads x tokens) at a time: one warp
+ * fetches blocks of 128 keys and values, each of two warpgroups has 64 rows. A warpgroup starts the scores of
+ * the next block and the values of this one together, and weighs the scores while values are still being
+ * added and while the other multiplies. Weights go from registers into the products. What the spans before
+ * the last one gave waits in shared memory, each thread its own part.
  *
- * Tiles go to blocks of threads in the order of falling length, there and back again, which evens out causal lengths. */
+ * Tiles go to blocks of threads in the order of falling length, there and back again, which evens out causal
+ * lengths. */
 #include <limits.h>
 
 #include "cuda/attn_sm90.cuh"
 
 namespace tk {
 
-enum { GROUP = 128 /* threads */, MOST = 2 /* stages of keys, and of values */ };
-enum { K_FULL, K_EMPTY = K_FULL + MOST, V_FULL = K_EMPTY + MOST, V_EMPTY = V_FULL + MOST, BARRIERS = V_EMPTY + MOST };
+enum {
+    GROUPS = 2 /* warpgroups that multiply */,
+    GROUP = 128 /* threads of each */,
+    MOST = 2 /* stages of keys, and of values */
+};
+enum {
+    K_FULL,
+    K_EMPTY = K_FULL + MOST,
+    V_FULL = K_EMPTY + MOST,
+    V_EMPTY = V_FULL + MOST,
+    BARRIERS = V_EMPTY + MOST
+};
 
-#define TK_REGS_40 \
-    TK_REGS_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define TK_REGS_40 TK_REGS_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
 #define TK_REGS_48 TK_REGS_40 ", %40, %41, %42, %43, %44, %45, %46, %47"
 #define TK_D40(d, i) TK_D32(d, i), TK_D8(d, (i) + 32)
 #define TK_D48(d, i) TK_D40(d, i), TK_D8(d, (i) + 40)
 
-/* scores: d[64 rows][128 keys] (+)= a b^T, both in shared memory. values: d[64 rows][N] (+)= a b, a: weights in
- * registers, b: 16 keys x N numbers, the numbers side by side */
+/* scores: d[64 rows][128 keys] (+)= a b^T, both in shared memory. values: d[64 rows][N] (+)= a b, a: weights
+ * in registers, b: 16 keys x N numbers, the numbers side by side */
 template <int T> struct score_products;
 template <int T, int N> struct value_products;
 #define TK_SCORES(T, NAME)                                                                                   \
@@ -40,7 +50,7 @@ template <int T, int N> struct value_products;
     template <> struct value_products<T, N> {                                                                \
         static __device__ inline void add(float (&d)[REGS], const uint32_t (&a)[4], uint64_t b, int keep) {  \
             asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #P ", 0;\n"                                    \
-                         "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" TK_REGS_##REGS  \
+                         "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" TK_REGS_##REGS \
                          "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B ", p, 1, 1, 1;\n}"              \
                          : TK_D##REGS(d, 0)                                                                  \
                          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));                   \
@@ -61,10 +71,10 @@ template <int N> __device__ inline void settle(float (&d)[N]) {
     for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/* Operands in blocks of 8 x 8 numbers, 128 bytes each. `along` and `across`: bytes between blocks that follow each other
- * within one k = 16 step, and between those of the next eight rows (keys, for scores) or numbers (for values). The lower
- * word, which has the address, is taken from one lane: then the assembler knows that it is the same in all, and steps it
- * where it needs it. */
+/* Operands in blocks of 8 x 8 numbers, 128 bytes each. `along` and `across`: bytes between blocks that follow
+ * each other within one k = 16 step, and between those of the next eight rows (keys, for scores) or numbers
+ * (for values). The lower word, which has the address, is taken from one lane: then the assembler knows that
+ * it is the same in all, and steps it where it needs it. */
 struct operand_of {
     uint32_t low, high;
     __device__ operand_of(uint32_t at, uint32_t along, uint32_t across)
@@ -78,9 +88,8 @@ struct operand_of {
 };
 
 template <int D> struct flash_size {
-    static const int GROUPS = 2;                         /* warpgroups that multiply */
-    static const bool HALVES = D > 128;                  /* they have the same rows, and half of the values' numbers each */
-    static const int TILE = HALVES ? 64 : 64 * GROUPS;   /* rows */
+    static const bool HALVES = D > 128; /* they have the same rows, and half of the values' numbers each */
+    static const int TILE = HALVES ? 64 : 64 * GROUPS; /* rows */
     static const int OWN = HALVES ? D / 2 : D, KEPT = HALVES ? 1 : 2;
     static const int STAGE = ATTN_BLOCK * D * 2, QUERIES = TILE * D * 2, TOTAL = TILE * D * 4;
     static const int BYTES = QUERIES + 2 * KEPT * STAGE + TOTAL + BARRIERS * 8;
@@ -99,8 +108,10 @@ struct flash_blocks {
     int from, to, end; /* end: keys of the sequence */
 };
 template <int TILE> __device__ inline flash_blocks tile_blocks(const attn_call &c, const attn_item &it) {
-    const int first = it.tile * TILE / c.shared, last = min((it.tile * TILE + TILE - 1) / c.shared, it.tokens - 1);
-    const int low = c.attr.i[0] > 0 ? max(0, it.past + first - c.attr.i[0] + 1) : 0, end = it.past + it.tokens;
+    const int first = token_of(c, it.tile * TILE),
+              last = min(token_of(c, it.tile * TILE + TILE - 1), it.tokens - 1);
+    const int low = c.attr.i[0] > 0 ? max(0, it.past + first - c.attr.i[0] + 1) : 0,
+              end = it.past + it.tokens;
     return { low / ATTN_BLOCK, ((c.full ? end - 1 : it.past + last) / ATTN_BLOCK) + 1, end };
 }
 
@@ -110,20 +121,36 @@ __device__ inline int item_of(int n) {
     return n * (int)gridDim.x + at;
 }
 /* The next item of this block of threads; longest tiles first */
-template <int TILE> __device__ inline bool next_item(attn_walk<TILE> &walk, int *n, int items, attn_item *it) {
+template <int TILE>
+__device__ inline bool next_item(attn_walk<TILE> &walk, int *n, int items, attn_item *it) {
     const int item = item_of((*n)++);
     if (item >= items || !walk.find(item, it)) return false;
     it->tile = (it->tokens * walk.shared + TILE - 1) / TILE - 1 - it->tile;
     return true;
 }
 
+/* Brings a tile's queries near, for those who read them when they are done with the tile before. */
+template <int D> __device__ inline void ask_queries(const attn_call &c, const attn_item &it) {
+    const int bytes = D * (c.narrow_q ? 2 : 4), first = it.tile * flash_size<D>::TILE;
+    for (int row = first + (int)threadIdx.x % 32;
+         row < min(first + flash_size<D>::TILE, it.tokens * c.shared); row += 32) {
+        const int token = token_of(c, row);
+        const int64_t at =
+            ((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + row - token * c.shared;
+        for (int i = 0; i < bytes; i += 128)
+            asm volatile("prefetch.global.L2 [%0];" ::"l"((const char *)c.q + at * bytes + i));
+    }
+}
+
 template <int D>
-__device__ inline void fetch_all(const attn_call &c, const flash_shared &m, attn_walk<flash_size<D>::TILE> walk, int items) {
+__device__ inline void fetch_all(const attn_call &c, const flash_shared &m,
+                                 attn_walk<flash_size<D>::TILE> walk, int items) {
     const int lane = (int)threadIdx.x % 32, KEPT = flash_size<D>::KEPT;
     int count = 0;
     attn_item it;
     for (int n = 0; next_item(walk, &n, items, &it);) {
         const flash_blocks r = tile_blocks<flash_size<D>::TILE>(c, it);
+        ask_queries<D>(c, it);
         for (int b = r.from; b < r.to; b++, count++) {
             const int k0 = b * ATTN_BLOCK, keys = min(ATTN_BLOCK, (r.end - k0 + 15) / 16 * 16);
             const int stage = count % KEPT, page = k0 / c.size + lane;
@@ -133,11 +160,13 @@ __device__ inline void fetch_all(const attn_call &c, const flash_shared &m, attn
             const int64_t at = ((place * c.groups + it.g) * c.size + (from - page * c.size)) * D * 2;
             for (int which = 0; which < 2; which++) {
                 const uint32_t full = m.bar + 8 * (which ? V_FULL + stage : K_FULL + stage);
-                barrier_wait(m.bar + 8 * (which ? V_EMPTY + stage : K_EMPTY + stage), (uint32_t)(count / KEPT & 1) ^ 1);
+                barrier_wait(m.bar + 8 * (which ? V_EMPTY + stage : K_EMPTY + stage),
+                             (uint32_t)(count / KEPT & 1) ^ 1);
                 if (lane == 0) barrier_expect(full, (uint32_t)keys * D * 2);
                 __syncwarp();
                 if (from < to)
-                    copy_in((which ? m.v : m.k) + (uint32_t)(stage * flash_size<D>::STAGE + (from - k0) * D * 2),
+                    copy_in((which ? m.v : m.k) +
+                                (uint32_t)(stage * flash_size<D>::STAGE + (from - k0) * D * 2),
                             (which ? c.cv : c.ck) + at, (uint32_t)(to - from) * D * 2, full);
             }
         }
@@ -147,15 +176,18 @@ __device__ inline void fetch_all(const attn_call &c, const flash_shared &m, attn
 /* ---- a warpgroup: 64 rows; a thread has rows 16 (its warp) + lane / 4 and 8 more ---- */
 
 struct flash_rows {
-    int pos[2], low[2], out[2]; /* last and first key seen, index of the query head over all tokens, -1: none */
+    int pos[2], low[2],
+        out[2]; /* last and first key seen, index of the query head over all tokens, -1: none */
     float slope[2], b[2], l[2];
 };
 
-template <int D> __device__ inline void place_rows(flash_rows &r, const attn_call &c, const attn_item &it, int group) {
+template <int D>
+__device__ inline void place_rows(flash_rows &r, const attn_call &c, const attn_item &it, int group) {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        const int row = flash_size<D>::first_row(it.tile, group) + (int)threadIdx.x % GROUP / 32 * 16 + (int)threadIdx.x % 32 / 4 + 8 * h;
-        const int token = row / c.shared, head = row % c.shared;
+        const int row = flash_size<D>::first_row(it.tile, group) + (int)threadIdx.x % GROUP / 32 * 16 +
+                        (int)threadIdx.x % 32 / 4 + 8 * h;
+        const int token = token_of(c, row), head = row - token * c.shared;
         const bool real = token < it.tokens;
         r.pos[h] = !real ? -1 : c.full ? it.past + it.tokens - 1 : it.past + token;
         r.low[h] = c.attr.i[0] > 0 ? max(0, it.past + token - c.attr.i[0] + 1) : 0;
@@ -169,32 +201,40 @@ template <int D> struct flash_queries {
     static const int THREADS = flash_size<D>::HALVES ? 2 * GROUP : GROUP, EACH = 64 * (D / 8) / THREADS;
     uint32_t w[EACH][4];
 
-    static __device__ int thread() { return flash_size<D>::HALVES ? (int)threadIdx.x - GROUP : (int)threadIdx.x % GROUP; }
+    static __device__ int thread() {
+        return flash_size<D>::HALVES ? (int)threadIdx.x - GROUP : (int)threadIdx.x % GROUP;
+    }
     template <int T> __device__ void load(const attn_call &c, const attn_item &it, int group) {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int at = thread() + i * THREADS, row = flash_size<D>::first_row(it.tile, group) + at / (D / 8);
-            const int token = row / c.shared, head = row % c.shared;
-            const int64_t from = (((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + head) * D + at % (D / 8) * 8;
+            const int at = thread() + i * THREADS,
+                      row = flash_size<D>::first_row(it.tile, group) + at / (D / 8);
+            const int token = token_of(c, row), head = row - token * c.shared;
+            const int64_t from =
+                (((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + head) * D +
+                at % (D / 8) * 8;
             w[i][0] = w[i][1] = w[i][2] = w[i][3] = 0;
             if (token >= it.tokens) continue;
             if (c.narrow_q) {
                 const uint4 v = *(const uint4 *)((const uint16_t *)c.q + from);
                 w[i][0] = v.x, w[i][1] = v.y, w[i][2] = v.z, w[i][3] = v.w;
             } else {
-                const float4 u = *(const float4 *)((const float *)c.q + from), v = *(const float4 *)((const float *)c.q + from + 4);
+                const float4 u = *(const float4 *)((const float *)c.q + from),
+                             v = *(const float4 *)((const float *)c.q + from + 4);
                 w[i][0] = pack_two<T>(u.x, u.y), w[i][1] = pack_two<T>(u.z, u.w);
                 w[i][2] = pack_two<T>(v.x, v.y), w[i][3] = pack_two<T>(v.z, v.w);
             }
         }
     }
-    /* As blocks of 8 x 8 in shared memory; those who share rows meet before, since the other's products may still read. */
+    /* As blocks of 8 x 8 in shared memory; those who share rows meet before, since the other's products may
+     * still read. */
     __device__ void put(uint32_t q, int group) const {
         if (flash_size<D>::HALVES) named_barrier(7, THREADS);
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int at = thread() + i * THREADS, row = at / (D / 8), d = at % (D / 8);
-            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(q + (uint32_t)((row / 8 * (D / 8) + d) * 128 + row % 8 * 16)),
+            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(
+                             q + (uint32_t)((row / 8 * (D / 8) + d) * 128 + row % 8 * 16)),
                          "r"(w[i][0]), "r"(w[i][1]), "r"(w[i][2]), "r"(w[i][3])
                          : "memory");
         }
@@ -203,21 +243,25 @@ template <int D> struct flash_queries {
     }
 };
 
-template <int T, int D> __device__ inline void start_scores(float (&s)[64], const operand_of &q, const operand_of &k) {
+template <int T, int D>
+__device__ inline void start_scores(float (&s)[64], const operand_of &q, const operand_of &k) {
 #pragma unroll
     for (int i = 0; i < D / 16; i++) score_products<T>::add(s, q.plus(i * 256), k.plus(i * 256), i);
     products_commit();
 }
 template <int T, int D>
-__device__ inline void start_values(float (&o)[flash_size<D>::OWN / 2], const uint32_t (&p)[8][4], const operand_of &v, bool keep) {
+__device__ inline void start_values(float (&o)[flash_size<D>::OWN / 2], const uint32_t (&p)[8][4],
+                                    const operand_of &v, bool keep) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) value_products<T, flash_size<D>::OWN>::add(o, p[i], v.plus(i * 2 * D * 16), i || keep);
+    for (int i = 0; i < 8; i++)
+        value_products<T, flash_size<D>::OWN>::add(o, p[i], v.plus(i * 2 * D * 16), i || keep);
     products_commit();
 }
 
 /* Scores become weights; b, l advance, and alpha is what o is to be multiplied with. */
 template <bool PLAIN>
-__device__ inline void weigh(float (&s)[64], flash_rows &r, const attn_call &c, int k0, bool edge, float (&alpha)[2]) {
+__device__ inline void weigh(float (&s)[64], flash_rows &r, const attn_call &c, int k0, bool edge,
+                             float (&alpha)[2]) {
     const int key = k0 + 2 * ((int)threadIdx.x % 4);
     if (!PLAIN)
 #pragma unroll
@@ -286,8 +330,8 @@ template <int N> __device__ inline void multiply_rows(float (&o)[N], const float
 }
 /* Joins a span to the total: o becomes the joint numbers, which are kept too if more spans follow. */
 template <int N>
-__device__ inline void join_span(flash_total &t, float (&o)[N], float (&b)[2], float (&l)[2], float4 *kept, bool first,
-                                 bool last) {
+__device__ inline void join_span(flash_total &t, float (&o)[N], float (&b)[2], float (&l)[2], float4 *kept,
+                                 bool first, bool last) {
     float w[2], v[2];
     join_lanes(l);
 #pragma unroll
@@ -326,17 +370,20 @@ __device__ inline void put_rows(const attn_call &c, const flash_rows &r, const f
             uint32_t *to = (uint32_t *)((uint16_t *)c.o + at);
 #pragma unroll
             for (int j = 0; j < OWN / 8; j++)
-                to[4 * j] = (uint32_t)to_bf16(o[4 * j + 2 * h] * inverse) | (uint32_t)to_bf16(o[4 * j + 2 * h + 1] * inverse) << 16;
+                to[4 * j] = (uint32_t)to_bf16(o[4 * j + 2 * h] * inverse) |
+                            (uint32_t)to_bf16(o[4 * j + 2 * h + 1] * inverse) << 16;
         } else if (c.o) {
             float2 *to = (float2 *)((float *)c.o + at);
 #pragma unroll
-            for (int j = 0; j < OWN / 8; j++) to[4 * j] = make_float2(o[4 * j + 2 * h] * inverse, o[4 * j + 2 * h + 1] * inverse);
+            for (int j = 0; j < OWN / 8; j++)
+                to[4 * j] = make_float2(o[4 * j + 2 * h] * inverse, o[4 * j + 2 * h + 1] * inverse);
         }
         if (c.l && lane % 4 == 0 && first == 0) c.l[r.out[h]] = fmaf(t.b[h], TK_LN2, logf(t.l[h]));
     }
 }
 
-/* Values beyond the sequence may be anything, and 0 x NaN is NaN: they become zeros. Both warpgroups do it. */
+/* Values beyond the sequence may be anything, and 0 x NaN is NaN: they become zeros. Both warpgroups do it.
+ */
 template <int D> __device__ inline void clear_beyond(char *stage, int from, int group) {
     for (int i = (int)threadIdx.x % GROUP; i < (ATTN_BLOCK - from) * (D / 8); i += GROUP) {
         const int key = from + i / (D / 8);
@@ -350,28 +397,21 @@ __device__ inline void release(uint32_t bar) {
     __syncwarp();
     if (threadIdx.x % 32 == 0) barrier_arrive(bar);
 }
-/* The warpgroups' turns at starting products */
-__device__ inline void turn_wait(int group) { asm volatile("bar.sync %0, 256;" ::"r"(4 + group) : "memory"); }
-template <int D> __device__ inline void turn_pass(int group) {
-    asm volatile("bar.arrive %0, 256;" ::"r"(4 + (group + 1) % flash_size<D>::GROUPS) : "memory");
-}
-
 /* The first scores of a tile */
 template <int T, int D>
-__device__ inline void begin_tile(float (&s)[64], const flash_shared &m, uint32_t q, int group, int count) {
+__device__ inline void begin_tile(float (&s)[64], const flash_shared &m, uint32_t q, int count) {
     const int KEPT = flash_size<D>::KEPT;
     const operand_of keys(m.k + (uint32_t)(count % KEPT) * flash_size<D>::STAGE, 128, D * 16);
     barrier_wait(m.bar + 8 * (K_FULL + count % KEPT), (uint32_t)(count / KEPT & 1));
-    turn_wait(group);
     products_begin();
     start_scores<T, D>(s, operand_of(q, 128, D * 16), keys);
-    turn_pass<D>(group);
 }
 
-/* All tiles of a warpgroup. The queries of the next tile come while the last values of this one are added, and its first
- * scores are on their way while this one's result is written. */
+/* All tiles of a warpgroup. The queries of the next tile come while the last values of this one are added,
+ * and its first scores are on their way while this one's result is written. */
 template <int T, int D, bool PLAIN>
-__device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, attn_walk<flash_size<D>::TILE> walk, int items, int group) {
+__device__ inline void attend_tiles(const attn_call &c, const flash_shared &m,
+                                    attn_walk<flash_size<D>::TILE> walk, int items, int group) {
     typedef flash_size<D> size;
     const int KEPT = size::KEPT, OWN = size::OWN;
     const uint32_t q = m.q + (uint32_t)(size::HALVES ? 0 : group * 64 * D * 2);
@@ -388,10 +428,12 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
         queries.template load<T>(c, it, group);
         queries.put(q, group);
     }
-    begin_tile<T, D>(s, m, q, group, count);
+    begin_tile<T, D>(s, m, q, count);
     for (;;) {
         const flash_blocks range = tile_blocks<flash_size<D>::TILE>(c, it);
-        const int plain_to = c.attr.i[0] > 0 ? 0 : c.full ? range.end : it.past + (flash_size<D>::first_row(it.tile, group)) / c.shared + 1;
+        const int plain_to = c.attr.i[0] > 0 ? 0
+                             : c.full        ? range.end
+                                      : it.past + token_of(c, flash_size<D>::first_row(it.tile, group)) + 1;
         flash_rows r;
         flash_total t = { { -INFINITY, -INFINITY }, { 0, 0 } };
         place_rows<D>(r, c, it, group);
@@ -404,14 +446,13 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
         bool fresh = true /* o begins with the next values */, joined = false;
         for (int b = range.from + 1; b < range.to; b++) {
             const int now = count % KEPT, next = (count + 1) % KEPT;
-            const operand_of keys(m.k + (uint32_t)next * size::STAGE, 128, D * 16), v(values + (uint32_t)now * size::STAGE, D * 16, 128);
+            const operand_of keys(m.k + (uint32_t)next * size::STAGE, 128, D * 16),
+                v(values + (uint32_t)now * size::STAGE, D * 16, 128);
             barrier_wait(m.bar + 8 * (V_FULL + now), (uint32_t)(count / KEPT & 1));
             barrier_wait(m.bar + 8 * (K_FULL + next), (uint32_t)((count + 1) / KEPT & 1));
-            turn_wait(group);
             products_begin();
             start_scores<T, D>(s, queries_at, keys);
             start_values<T, D>(o, p, v, !fresh);
-            turn_pass<D>(group);
             products_wait<1>();
             settle(s);
             release(m.bar + 8 * (K_EMPTY + next));
@@ -419,7 +460,8 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
             float old_b[2] = { r.b[0], r.b[1] }, old_l[2] = { r.l[0], r.l[1] };
             if (begins) r.b[0] = r.b[1] = -INFINITY, r.l[0] = r.l[1] = 0;
             weigh<PLAIN>(s, r, c, b * ATTN_BLOCK, (b + 1) * ATTN_BLOCK > plain_to, alpha);
-            /* Never so; but the assembler moves no sum, and so no weight, from before a branch on it to behind the wait. */
+            /* Never so; but the assembler moves no sum, and so no weight, from before a branch on it to
+             * behind the wait. */
             if (r.l[0] + r.l[1] < 0) release(m.bar + 8 * (V_EMPTY + now));
             products_wait<0>();
             settle(o);
@@ -437,7 +479,8 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
         const int now = count % KEPT, beyond = range.end - (range.to - 1) * ATTN_BLOCK;
         const operand_of v(values + (uint32_t)now * size::STAGE, D * 16, 128);
         barrier_wait(m.bar + 8 * (V_FULL + now), (uint32_t)(count / KEPT & 1));
-        if (beyond < ATTN_BLOCK) clear_beyond<D>(m.values + (size_t)now * flash_size<D>::STAGE, beyond, group);
+        if (beyond < ATTN_BLOCK)
+            clear_beyond<D>(m.values + (size_t)now * flash_size<D>::STAGE, beyond, group);
         products_begin();
         start_values<T, D>(o, p, v, !fresh);
         flash_queries<D> queries;
@@ -453,24 +496,27 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, a
             return;
         }
         queries.put(q, group);
-        begin_tile<T, D>(s, m, q, group, count);
+        begin_tile<T, D>(s, m, q, count);
         join_span(t, o, r.b, r.l, kept, !joined, true);
         put_rows<D>(c, r, t, o, group);
     }
 }
 
 template <int T, int D, bool PLAIN>
-__global__ void __launch_bounds__(GROUP *(flash_size<D>::GROUPS + 1), 1) attend_many(const __grid_constant__ attn_call c, int least) {
+__global__ void __launch_bounds__(GROUP *(GROUPS + 1), 1)
+    attend_many(const __grid_constant__ attn_call c, int least) {
     extern __shared__ __align__(128) char bytes[];
     typedef flash_size<D> size;
     flash_shared m;
     m.q = shared_address(bytes), m.k = m.q + size::QUERIES, m.v = m.k + size::KEPT * size::STAGE;
     m.values = bytes + size::QUERIES + size::KEPT * size::STAGE;
-    m.total = (float4 *)(m.values + size::KEPT * size::STAGE), m.bar = m.v + size::KEPT * size::STAGE + size::TOTAL;
+    m.total = (float4 *)(m.values + size::KEPT * size::STAGE),
+    m.bar = m.v + size::KEPT * size::STAGE + size::TOTAL;
     if (threadIdx.x == 0) {
         for (int i = 0; i < size::KEPT; i++) {
             barrier_init(m.bar + 8 * (K_FULL + i), 1), barrier_init(m.bar + 8 * (V_FULL + i), 1);
-            barrier_init(m.bar + 8 * (K_EMPTY + i), 4 * size::GROUPS), barrier_init(m.bar + 8 * (V_EMPTY + i), 4 * size::GROUPS);
+            barrier_init(m.bar + 8 * (K_EMPTY + i), 4 * GROUPS),
+                barrier_init(m.bar + 8 * (V_EMPTY + i), 4 * GROUPS);
         }
         barriers_ready();
     }
@@ -480,19 +526,17 @@ __global__ void __launch_bounds__(GROUP *(flash_size<D>::GROUPS + 1), 1) attend_
     const int items = walk.count(), group = (int)threadIdx.x / GROUP - 1;
     grid_wait();
     if (group < 0) {
-        registers_shrink<size::GROUPS == 2 ? 24 : 32>();
+        registers_shrink<24>();
         if (threadIdx.x < 32) fetch_all<D>(c, m, walk, items);
     } else {
-        registers_grow<size::GROUPS == 2 ? 240 : 160>();
-        if (group == size::GROUPS - 1) turn_pass<D>(group); /* the first turn is group 0's */
+        registers_grow<240>();
         attend_tiles<T, D, PLAIN>(c, m, walk, items, group);
-        if (group == 0) turn_wait(group); /* the last pass */
     }
 }
 
 template <int T, int D, bool PLAIN> static void start_rule(const tk_args *a, const attn_call &c, int least) {
-    launch(attend_many<T, D, PLAIN>, dim3((unsigned)multiprocessors()), dim3(GROUP * (flash_size<D>::GROUPS + 1)), flash_size<D>::BYTES, a, c,
-           least);
+    launch(attend_many<T, D, PLAIN>, dim3((unsigned)multiprocessors()), dim3(GROUP * (GROUPS + 1)),
+           flash_size<D>::BYTES, a, c, least);
 }
 template <int T, int D> static void start_many(const tk_args *a, const attn_call &c, int least) {
     if (c.rule.plain)
