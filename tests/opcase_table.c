@@ -117,8 +117,8 @@ const op_case op_cases[] = {
     SPLIT(attn_paged, "t9 g2 r2 d64 p8 s64", "2 7", "250 60", F(0.125f), I(5)),
     SPLIT(attn_paged, "t40 g1 r3 d32 p20 s64", "30 10", "500 300", F(0.3f, 3, 8), I(100)),
     SPLIT(attn_paged, "t6 g1 r2 d32 p50 s64", "1 5", "1100 700", F(0.2f), I(513)),
-    SPLIT(attn_paged, "t4 g2 r4 d128 p64 s64", "1 3", "2047 1022", F(0.09f)), /* spans of 1,024 keys */
-    SPLIT(attn_paged, "t80 g1 r2 d64 p36 s64", "69 10", "960 0", F(0.125f)), /* many rows and few */
+    SPLIT(attn_paged, "t3 g1 r4 d128 p40 s64", "1 2", "1087 1022", F(0.09f)), /* spans of 1,024 keys */
+    SPLIT(attn_paged, "t70 g1 r1 d64 p36 s64", "66 3", "970 0", F(0.125f)), /* many rows and few */
     SPLIT(attn_paged, "t70 g2 r1 d128 p10 s64", "70", "120", F(0.09f)),
     CASE(sink, "t1 g1 r1 d4"),
     CASE(sink, "t5 g2 r3 d7"),
