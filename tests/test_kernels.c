@@ -157,8 +157,7 @@ static op_call run_row(const trial *t, tk_pool *threads, unsigned skip) {
     op_device = t->r->needs & TK_ON_CUDA ? gpu : NULL;
     write_cache(t, true);
     /* a layout of the backend's own: judged by what attn_paged reads from it */
-    k.bare = !strcmp(t->in->op->name, "kvput") &&
-             (tk_formats[t->weight].block > 1 || (op_device && t->weight != TK_F32 && t->in->dim['d' - 'a'].n % 16 == 0));
+    k.bare = !strcmp(t->in->op->name, "kvput") && (op_device || tk_formats[t->weight].block > 1);
     for (int i = 0; i < sig->nin + sig->nout; i++) {
         k.type[i] = dtype_of(t->in, sig, i, t->r, t->weight);
         for (int j = 0; i < sig->nin && j < t->in->n; j++)
