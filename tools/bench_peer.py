@@ -143,8 +143,9 @@ class Bench:
     def start(self, path):
         """The first token and the memory: weights as the file has them, keys and values of CTX positions in f16, and the spare."""
         shown = read_json(self.command, "show", path, "--json")
+        kv = next(m["kv"] for m in shown["memory"] if m["ctx"] == CTX)
         return {"first_token_s": self.first_token(path), "peak_bytes": self.peak_memory(path),
-                "peak_limit_bytes": shown["weight_bytes"] + CTX * shown["kv_bytes_per_token"] + MEMORY_SPARE}
+                "peak_limit_bytes": shown["weight_bytes"] + kv + MEMORY_SPARE}
 
     def starts(self):
         q4_1 = self.pulled()
