@@ -7,24 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/core.h"
+#include "gpu.h"
 
 enum { COPIES_BYTES = 400 << 20, TURNS = 24, REPLAYS = 5 };
 
-static tk_device *gpu;
 static double read_rate;
-
-static void must(tk_status s) {
-    if (s == TK_OK) return;
-    fprintf(stderr, "error: %s\n", tk_error());
-    exit(tk__exit_code(s));
-}
-
-static void *take(size_t bytes) {
-    void *m;
-    must(gpu->take(gpu, bytes, &m));
-    return m;
-}
 
 /* A matrix of random numbers on the device, `copies` times; *bytes: of one. */
 static char *matrix(tk_dtype type, int64_t rows, int64_t cols, int *copies, size_t *bytes) {

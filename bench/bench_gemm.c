@@ -11,26 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/core.h"
+#include "gpu.h"
 #include "cuda/cuda.h"
 
 #pragma weak tk__gemm_e4m3 /* a build without CUDA has none */
 
 enum { TURNS = 9, OFFERS = 16, CANDIDATES = 8 };
 
-static tk_device *gpu;
 static uint64_t state = 88172645463325252u;
 
-static void must(tk_status s) {
-    if (s == TK_OK) return;
-    fprintf(stderr, "error: %s\n", tk_error());
-    exit(tk__exit_code(s));
-}
-static void *take(size_t bytes) {
-    void *m;
-    must(gpu->take(gpu, bytes, &m));
-    return m;
-}
 static uint32_t word(void) {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
     return (uint32_t)(state >> 32);

@@ -8,19 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/core.h"
+#include "gpu.h"
 #include "ops/draw.h"
 
 enum { CALLS = 4, TURNS = 9, MOST_OPERANDS = 5 };
 
-static tk_device *gpu;
 static const char *filter = "";
-
-static void must(tk_status s) {
-    if (s == TK_OK) return;
-    fprintf(stderr, "error: %s\n", tk_error());
-    exit(tk__exit_code(s));
-}
 
 /* Random numbers on the device */
 static void *fill(tk_dtype type, int64_t n) {
@@ -28,8 +21,7 @@ static void *fill(tk_dtype type, int64_t n) {
     const size_t each = (size_t)tk_formats[type].bytes;
     char *host = malloc(SOME * each), *m;
     float one[1];
-    void *there;
-    must(gpu->take(gpu, (size_t)n * each, &there));
+    char *there = take((size_t)n * each);
     for (int i = 0; i < SOME; i++) {
         uint32_t word[4], counter[4] = { (uint32_t)i };
         tk_philox(word, 7, counter);
