@@ -3,9 +3,9 @@
  * calls recorded and replayed in turns, medians. The library is loaded where it is found (CUBLASLT names its
  * file), with row-major weights of its own; only its algorithms that do not split k take part, since the
  * others have other bits. Of the rest both the first that its heuristic offers (what torch gets) and the best
- * of 16 are shown.
+ * of 16 are shown. One line a candidate, `gemm_SHAPE.NAME value unit`, for tools/bench_gpu.py.
  *
- *     CUBLASLT=.../libcublasLt.so.13 build/bin/bench_gemm [rows tokens width] */
+ *     CUBLASLT=.../libcublasLt.so.13 build/bin/bench_gemm [part of a shape's name | rows tokens width] */
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -119,6 +119,7 @@ static bool open_library(void) {
 /* ---- candidates ---- */
 
 typedef struct product {
+    const char *name;
     int64_t rows, tokens, cols;
     char *x, *y, *other, *packed, *plain; /* weights: `copies` of them, in turns */
     size_t bytes, packed_bytes;
@@ -224,8 +225,7 @@ static candidate *library(candidate *c, const product *p, int in, int out, bool 
     if (first < 0) return c;
     for (int i = 0; i < 2; i++) {
         char name[48];
-        snprintf(name, sizeof name, "cuBLASLt %s%s, %s", out ? "bf16" : "f32", fast ? " fast" : "",
-                 i ? "best" : "first");
+        snprintf(name, sizeof name, "cublaslt_%s%s_%s", out ? "bf16" : "f32", fast ? "_fast" : "", i ? "best" : "first");
         call.offer = offer[i ? best : first];
         c = record(c, name, p, call_library, &call);
     }
@@ -243,22 +243,22 @@ static void compare(const product *p, candidate *all, const candidate *end) {
     for (candidate *c = all; c < end; c++) replayed(c, p);
     for (int i = 0; i < TURNS; i++)
         for (candidate *c = all; c < end; c++) c->seconds[i] = replayed(c, p);
-    printf("%lld x %lld, %lld tokens\n", (long long)p->rows, (long long)p->cols, (long long)p->tokens);
     for (candidate *c = all; c < end; c++) {
         qsort(c->seconds, TURNS, sizeof *c->seconds, by_value);
-        printf("  %-24s %9.1f us %7.1f TFLOP/s\n", c->name, c->seconds[TURNS / 2] * 1e6,
+        printf("gemm_%s.%s.us %.2f us\ngemm_%s.%s %.1f TFLOP/s\n", p->name, c->name, c->seconds[TURNS / 2] * 1e6, p->name, c->name,
                operations / c->seconds[TURNS / 2] / 1e12);
+        fflush(stdout);
         gpu->forget(gpu, c->graph);
     }
 }
 
-static void shape(int64_t rows, int64_t tokens, int64_t cols, bool with_library) {
+static void shape(const char *name, int64_t rows, int64_t tokens, int64_t cols, bool with_library) {
     const double operations = 2.0 * (double)rows * (double)tokens * (double)cols;
     const tk_kernel_row *pack = row_of(TK_OP_pack, TK_BF16, TK_H_BF16),
                         *linear = row_of(TK_OP_linear, TK_BF16, TK_H_BF16),
                         *add = row_of(TK_OP_linear_add, TK_BF16, TK_H_BF16),
                         *glu = row_of(TK_OP_linear2_glu_quant, TK_BF16, TK_H_BF16);
-    product p = { .rows = rows, .tokens = tokens, .cols = cols, .bytes = (size_t)(rows * cols) * 2 };
+    product p = { .name = name, .rows = rows, .tokens = tokens, .cols = cols, .bytes = (size_t)(rows * cols) * 2 };
     candidate all[CANDIDATES] = { 0 }, *end = all;
     if (!pack || !linear || !tk_format_size(TK_H_BF16, rows, cols, &p.packed_bytes)) exit(1);
     p.copies = (int)TK_MAX(1, TK_MIN(8, (int64_t)(400000000 / p.bytes)));
@@ -274,9 +274,9 @@ static void shape(int64_t rows, int64_t tokens, int64_t cols, bool with_library)
         set(&a, 'n', rows), set(&a, 'k', cols);
         pack->fn[0](&a);
     }
-    end = record(end, "linear, f32", &p, call_own, linear);
-    if (add) end = record(end, "linear_add, f32", &p, call_own, add);
-    if (glu) end = record(end, "linear2_glu_quant, bf16", &p, call_own, glu);
+    end = record(end, "linear_f32", &p, call_own, linear);
+    if (add) end = record(end, "linear_add_f32", &p, call_own, add);
+    if (glu) end = record(end, "linear2_glu_bf16", &p, call_own, glu);
     if (with_library)
         end = library(end, &p, LT_BF16, LT_BF16, false), end = library(end, &p, LT_BF16, LT_F32, false);
     compare(&p, all, end);
@@ -299,8 +299,8 @@ static void call_e4m3(const product *p, int copy, const void *unused) {
     if (!tk__gemm_e4m3(&g)) exit(1);
 }
 /* n x n x n of e4m3, results bf16. Panels of random numbers are random numbers in panels. */
-static void cube_e4m3(int64_t n, bool with_library) {
-    product p = { .rows = n, .tokens = n, .cols = n, .bytes = (size_t)(n * n), .copies = 2, .calls = 4 };
+static void cube_e4m3(const char *name, int64_t n, bool with_library) {
+    product p = { .name = name, .rows = n, .tokens = n, .cols = n, .bytes = (size_t)(n * n), .copies = 2, .calls = 4 };
     candidate all[CANDIDATES] = { 0 }, *end = all;
     p.x = normal_numbers((size_t)(n * n), 0), p.plain = normal_numbers((size_t)(n * n) * 2, 0);
     float *ones = malloc((size_t)n * sizeof *ones);
@@ -308,29 +308,33 @@ static void cube_e4m3(int64_t n, bool with_library) {
     p.y = take((size_t)(n * n) * 2), p.other = take((size_t)n * 4);
     must(gpu->put(gpu, p.other, ones, (size_t)n * 4));
     free(ones);
-    end = record(end, "e4m3, sums of 128, bf16", &p, call_e4m3, NULL);
+    end = record(end, "e4m3_bf16", &p, call_e4m3, NULL);
     if (with_library)
         end = library(end, &p, LT_E4M3, LT_BF16, false), end = library(end, &p, LT_E4M3, LT_BF16, true);
-    printf("e4m3, ");
     compare(&p, all, end);
     gpu->give(gpu, p.x), gpu->give(gpu, p.plain), gpu->give(gpu, p.y), gpu->give(gpu, p.other);
 }
 
 int main(int argc, char **argv) {
-    static const int64_t shapes[][3] = { { 8192, 8192, 8192 }, { 4096, 4096, 4096 },  { 6144, 2048, 4096 },
-                                         { 4096, 2048, 4096 }, { 28672, 2048, 4096 }, { 4096, 2048, 14336 } };
+    static const struct {
+        const char *name;
+        int64_t rows, tokens, cols;
+    } shapes[] = { { "8192", 8192, 8192, 8192 },     { "4096", 4096, 4096, 4096 },      { "8b_qkv", 6144, 2048, 4096 },
+                   { "8b_o", 4096, 2048, 4096 },     { "8b_up", 28672, 2048, 4096 },    { "8b_down", 4096, 2048, 14336 },
+                   { "fp8_8192", 8192, 0 /* e4m3 */, 0 }, { "fp8_4096", 4096, 0, 0 } };
     must(tk_device_open(&gpu, "cuda", false));
     const bool library_there = open_library();
     if (library_there)
-        printf("%s, cuBLASLt %zu\n", gpu->label, lt.version());
+        printf("cublaslt %zu version\n", lt.version());
     else
-        printf("%s, no cuBLASLt (CUBLASLT=file)\n", gpu->label);
-    if (argc == 4) {
-        shape(atoll(argv[1]), atoll(argv[2]), atoll(argv[3]), library_there);
-    } else {
-        for (size_t i = 0; i < TK_COUNT(shapes); i++)
-            shape(shapes[i][0], shapes[i][1], shapes[i][2], library_there);
-        cube_e4m3(8192, library_there), cube_e4m3(4096, library_there);
+        printf("no cuBLASLt here: CUBLASLT=file names it\n");
+    if (argc == 4) shape("own", atoll(argv[1]), atoll(argv[2]), atoll(argv[3]), library_there);
+    for (size_t i = 0; i < TK_COUNT(shapes) && argc < 4; i++) {
+        if (argc > 1 && !strstr(shapes[i].name, argv[1])) continue;
+        if (shapes[i].tokens)
+            shape(shapes[i].name, shapes[i].rows, shapes[i].tokens, shapes[i].cols, library_there);
+        else
+            cube_e4m3(shapes[i].name, shapes[i].rows, library_there);
     }
     tk_device_close(gpu);
     return 0;

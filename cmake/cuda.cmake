@@ -54,7 +54,7 @@ foreach(source ${cuda_cu})
     set(arch -gencode arch=compute_80,code=compute_80 -gencode arch=compute_90,code=sm_90)
   endif()
   add_custom_command(OUTPUT ${object} DEPFILE ${object}.d DEPENDS ${source}
-    COMMAND ${CCACHE} ${NVCC} -c -std=c++17 -O3 --fmad=false ${arch} -I${CMAKE_SOURCE_DIR}/src
+    COMMAND ${CCACHE} ${NVCC} -c -std=c++17 -O3 --fmad=false --compress-mode=size ${arch} -I${CMAKE_SOURCE_DIR}/src
       -I${CMAKE_SOURCE_DIR}/include -Xcompiler=-fPIC,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra
       -MD -MT ${object} -MF ${object}.d ${source} -o ${object}
     COMMENT "Building CUDA object ${name}.o" VERBATIM)

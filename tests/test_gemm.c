@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products on Hopper, every row of linear, linear3, linear_add and linear2_glu_quant: a token has the same
  * bits in a step of hundreds, of up to 64 and alone, whichever kernels these take and wherever tiles end; and
- * the numbers are right. */
+ * the numbers are right.
+ *
+ *     build/bin/test_gemm [part of "op weight rowsxcols"] */
 #include <math.h>
 #include <stdarg.h>
 #include <setjmp.h>
@@ -17,6 +19,7 @@
 enum { MOST = 333 }; /* tokens */
 
 static tk_device *gpu;
+static const char *filter = "";
 static uint64_t state = 88172645463325252u;
 
 static void must(tk_status s) {
@@ -197,7 +200,12 @@ static void many_tokens_have_the_bits_of_few(void **unused) {
         const bool one = r->op == TK_OP_linear || r->op == TK_OP_linear3 || r->op == TK_OP_linear_add ||
                          r->op == TK_OP_linear2_glu_quant;
         if (!one || !(r->needs & TK_CUDA_SM90) || r->needs & ~gpu->features) continue;
-        for (size_t s = 0; s < TK_COUNT(shapes); s++) try_product(r, shapes[s][0], shapes[s][1]);
+        for (size_t s = 0; s < TK_COUNT(shapes); s++) {
+            char name[64];
+            snprintf(name, sizeof name, "%s %s %dx%d", tk_op_info(r->op)->name, tk_formats[r->weight].name, (int)shapes[s][0],
+                     (int)shapes[s][1]);
+            if (strstr(name, filter)) try_product(r, shapes[s][0], shapes[s][1]);
+        }
     }
 }
 
@@ -229,7 +237,7 @@ static void *in_panels(const uint8_t *w, int64_t rows, int64_t cols) {
 static void e4m3_products_are_right(void **unused) {
     const int64_t rows = 200, cols = 400, tokens = 300;
     (void)unused;
-    if (!gpu || !(gpu->features & TK_CUDA_SM90)) return;
+    if (!gpu || !(gpu->features & TK_CUDA_SM90) || !strstr("e4m3", filter)) return;
     uint8_t *w = codes((size_t)(rows * cols)), *x = codes((size_t)(tokens * cols));
     float *w_scale = malloc((size_t)rows * 4), *x_scale = malloc((size_t)tokens * 4),
           *y = malloc((size_t)(tokens * rows) * 4);
@@ -265,9 +273,10 @@ static void e4m3_products_are_right(void **unused) {
     free(w), free(x), free(w_scale), free(x_scale), free(y);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(many_tokens_have_the_bits_of_few),
                                         cmocka_unit_test(e4m3_products_are_right) };
+    if (argc > 1) filter = argv[1];
     if (tk_device_open(&gpu, "cuda", false) != TK_OK) print_message("skipped: no CUDA device\n");
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     tk_device_close(gpu);

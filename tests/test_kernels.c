@@ -9,7 +9,8 @@
  *   order       the same bits with 1 and 3 threads, and for a row or sequence alone as in its batch
  *   not finite  NaN and infinities come out where the reference has them, and nowhere else
  *
- *     build/bin/test_kernels [part of "op kernel"]     TOKAMAK_TEST_SEED=n, TOKAMAK_CPU=avx2 */
+ *     build/bin/test_kernels [part of "op kernel" [i/n]]     TOKAMAK_TEST_SEED=n, TOKAMAK_CPU=avx2
+ * i/n: every n-th row from number i on, for slow checkers that take parts side by side */
 #include "base/panels.h"
 #include "core/core.h"
 #include "opcase.h"
@@ -19,6 +20,7 @@ typedef const tk_kernel_row row;
 static tk_pool *pool;
 static tk_device *gpu; /* NULL: none here */
 static const char *filter = "";
+static int part, parts = 1;
 
 static bool is(const instance *in, const char *names) {
     char word[24];
@@ -542,12 +544,13 @@ static void try_row(row *r) {
 }
 
 static void every_row(void **state) {
-    int rows = 0;
+    int rows = 0, met = 0;
     (void)state;
     for (int i = 0; i < tk_nkernels; i++) {
         char name[128];
         snprintf(name, sizeof name, "%s %s", tk_op_info(tk_kernels[i].op)->name, tk_kernels[i].name);
         if (!strstr(name, filter) || op_is_fused(tk_op_info(tk_kernels[i].op)->name)) continue;
+        if (met++ % parts != part) continue;
         try_row(&tk_kernels[i]);
         rows++;
     }
@@ -636,6 +639,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(fused_attention_is_attention_rounded),
     };
     if (argc > 1) filter = argv[1];
+    if (argc > 2 && (sscanf(argv[2], "%d/%d", &part, &parts) != 2 || parts < 1)) return 2;
     if (tk_pool_new(&pool, 3, false) != TK_OK) return 1;
     if (tk_device_open(&gpu, "cuda", false) != TK_OK) print_message("skipped: no CUDA device, for the rows of CUDA\n");
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

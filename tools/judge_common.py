@@ -71,25 +71,25 @@ class Tokamak:
 class Truth:
     """float32 logits of Hugging Face transformers on the dequantized weights of a GGUF file."""
 
-    def __init__(self, path):
+    def __init__(self, path, device="cpu"):
         import torch
         import transformers
         transformers.utils.logging.disable_progress_bar()
         torch.set_num_threads(THREADS)
-        self.torch = torch
+        self.torch, self.device = torch, device
         folder, name = os.path.split(os.path.abspath(path))
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval()
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval().to(device)
 
     def logits(self, ids):
         with self.torch.inference_mode():
-            return self.model(self.torch.tensor([ids])).logits[0].numpy()
+            return self.model(self.torch.tensor([ids], device=self.device)).logits[0].cpu().numpy()
 
     def greedy(self, ids, n):
         """ids and the n tokens that follow, by argmax alone."""
         ids, cache, new = list(ids), None, list(ids)
         with self.torch.inference_mode():
             for _ in range(n):
-                out = self.model(self.torch.tensor([new]), past_key_values=cache, use_cache=True)
+                out = self.model(self.torch.tensor([new], device=self.device), past_key_values=cache, use_cache=True)
                 cache, new = out.past_key_values, [int(out.logits[0, -1].argmax())]
                 ids += new
         return ids

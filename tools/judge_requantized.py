@@ -14,10 +14,10 @@ FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "
 CTX = 512
 
 
-def requantize(source, target, file_type):
+def requantize(source, target, file_type, pure=True):
     import llama_cpp
     p = llama_cpp.llama_model_quantize_default_params()
-    p.nthread, p.ftype, p.pure, p.allow_requantize = THREADS, file_type, True, True
+    p.nthread, p.ftype, p.pure, p.allow_requantize = THREADS, file_type, pure, True
     if llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(p)):
         raise RuntimeError(f"llama_model_quantize failed for file type {file_type}")
 
@@ -48,4 +48,5 @@ def main():
     report.exit()
 
 
-main()
+if __name__ == "__main__":
+    main()
