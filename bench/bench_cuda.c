@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of few tokens and attention of a GPU at the shapes of docs/FACTS.md's tables: rows of the kernel table, one
- * call behind the other in one recording, so that launches cost what they cost in a step; medians of its replays. Each call
- * reads another copy of the weights or the cache: together they are several times what the GPU's cache holds. One line a
- * case, `name value unit`, for tools/bench_gpu.py.
+/* Products of few tokens and attention of a GPU at the shapes of docs/FACTS.md's tables: rows of the kernel
+ * table, one call behind the other in one recording, so that launches cost what they cost in a step; medians
+ * of its replays. Each call reads another copy of the weights or the cache: together they are several times
+ * what the GPU's cache holds. One line a case, `name value unit`, for tools/bench_gpu.py.
  *
  *     build/bin/bench_cuda [part of a name]      e.g. bench_cuda linear_4096x4096_bf16 */
 #include <stdio.h>
@@ -87,15 +87,21 @@ static void bench_linear(tk_dtype type, int64_t rows, int64_t cols, const int *t
     size_t bytes, file;
     bool wanted = false;
     for (int i = 0; tokens[i]; i++) {
-        snprintf(name, sizeof name, "linear_%lldx%lld_%s_%d.us", (long long)rows, (long long)cols, tk_formats[type].name, tokens[i]);
+        snprintf(name, sizeof name, "linear_%lldx%lld_%s_%d.us", (long long)rows, (long long)cols,
+                 tk_formats[type].name, tokens[i]);
         wanted |= strstr(name, filter) != NULL;
     }
-    if (!row || !wanted || !tk_format_size(packed, rows, cols, &bytes) || !tk_format_size(type, rows, cols, &file)) return;
+    if (!row || !wanted || !tk_format_size(packed, rows, cols, &bytes) ||
+        !tk_format_size(type, rows, cols, &file))
+        return;
     const int copies = (int)TK_MAX(2, TK_MIN(CALLS, COPIES_BYTES / bytes));
     char *w = take(bytes * (size_t)copies), *plain = numbers(type, cols, file),
          *x = numbers(row->act, cols, (size_t)(MOST * cols) * (size_t)tk_formats[row->act].bytes);
     for (int i = 0; i < copies; i++) {
-        tk_args a = { .p = { plain, w + (size_t)i * bytes }, .type = { (uint8_t)type, (uint8_t)packed }, .stream = gpu->stream, .nth = 1 };
+        tk_args a = { .p = { plain, w + (size_t)i * bytes },
+                      .type = { (uint8_t)type, (uint8_t)packed },
+                      .stream = gpu->stream,
+                      .nth = 1 };
         set(&a, 'n', rows), set(&a, 'k', cols);
         if (pack)
             pack->fn[0](&a);
@@ -103,11 +109,13 @@ static void bench_linear(tk_dtype type, int64_t rows, int64_t cols, const int *t
             must(gpu->move(gpu, a.p[1], plain, bytes));
     }
     must(gpu->wait(gpu));
-    tk_args a = { .p = { x, w, take((size_t)(MOST * rows) * 4) }, .type = { (uint8_t)row->act, (uint8_t)packed, (uint8_t)row->out } };
+    tk_args a = { .p = { x, w, take((size_t)(MOST * rows) * 4) },
+                  .type = { (uint8_t)row->act, (uint8_t)packed, (uint8_t)row->out } };
     set(&a, 't', MOST), set(&a, 'n', rows), set(&a, 'k', cols);
     if (row->scratch) a.scratch = take(row->scratch(a.dim, 1) + 1);
     for (int i = 0; tokens[i]; i++) {
-        snprintf(name, sizeof name, "linear_%lldx%lld_%s_%d.us", (long long)rows, (long long)cols, tk_formats[type].name, tokens[i]);
+        snprintf(name, sizeof name, "linear_%lldx%lld_%s_%d.us", (long long)rows, (long long)cols,
+                 tk_formats[type].name, tokens[i]);
         if (!strstr(name, filter)) continue;
         set(&a, 't', tokens[i]);
         printf("%s %.3f us\n", name, time_calls(row, a, 1, false, copies, bytes) * 1e6);
@@ -117,7 +125,8 @@ static void bench_linear(tk_dtype type, int64_t rows, int64_t cols, const int *t
     if (a.scratch) gpu->give(gpu, a.scratch);
 }
 
-/* `tokens` new tokens of each of `seqs` sequences, the last of `depth`; r query heads on each of g KV heads of d numbers */
+/* `tokens` new tokens of each of `seqs` sequences, the last of `depth`; r query heads on each of g KV heads
+ * of d numbers */
 typedef struct attention {
     const char *name;
     int seqs, tokens, depth, g, r, d;
@@ -127,18 +136,27 @@ static void bench_attention(const attention *c) {
     enum { PAGE = 64 };
     if (!strstr(c->name, filter)) return;
     const int64_t per = tk_ceil_div(c->depth, PAGE), pages = per * c->seqs, t = (int64_t)c->seqs * c->tokens;
-    int32_t *start = calloc((size_t)c->seqs + 1, 4), *past = calloc((size_t)c->seqs, 4), *table = calloc((size_t)pages, 4);
+    int32_t *start = calloc((size_t)c->seqs + 1, 4), *past = calloc((size_t)c->seqs, 4),
+            *table = calloc((size_t)pages, 4);
     for (int s = 0; s < c->seqs; s++) start[s + 1] = (s + 1) * c->tokens, past[s] = c->depth - c->tokens;
     for (int64_t i = 0; i < pages; i++) table[i] = (int32_t)((i * 7919 + 13) % pages);
-    tk_batch b = { .tokens = (int32_t)t, .seqs = c->seqs, .start = start, .past = past, .pages = table, .max_pages = (int32_t)per,
+    tk_batch b = { .tokens = (int32_t)t,
+                   .seqs = c->seqs,
+                   .start = start,
+                   .past = past,
+                   .pages = table,
+                   .max_pages = (int32_t)per,
                    .page_size = PAGE };
     const size_t bytes = (size_t)(pages * c->g * PAGE * c->d) * 2;
     const int copies = (int)TK_MAX(1, TK_MIN(CALLS, COPIES_BYTES / (2 * bytes)));
-    tk_args a = { .type = { TK_F32, TK_I32, TK_BF16, TK_BF16, TK_F32, TK_F32 }, .attr = { { 1 / sqrtf((float)c->d) }, { 0 } } };
+    tk_args a = { .type = { TK_F32, TK_I32, TK_BF16, TK_BF16, TK_F32, TK_F32 },
+                  .attr = { { 1 / sqrtf((float)c->d) }, { 0 } } };
     a.p[0] = numbers(TK_F32, c->d, (size_t)(t * c->g * c->r * c->d) * 4);
-    a.p[2] = numbers(TK_BF16, c->d, bytes * (size_t)copies), a.p[3] = numbers(TK_BF16, c->d, bytes * (size_t)copies);
+    a.p[2] = numbers(TK_BF16, c->d, bytes * (size_t)copies),
+    a.p[3] = numbers(TK_BF16, c->d, bytes * (size_t)copies);
     a.p[4] = take((size_t)(t * c->g * c->r * c->d) * 4);
-    set(&a, 't', t), set(&a, 'g', c->g), set(&a, 'r', c->r), set(&a, 'd', c->d), set(&a, 'p', pages), set(&a, 's', PAGE);
+    set(&a, 't', t), set(&a, 'g', c->g), set(&a, 'r', c->r), set(&a, 'd', c->d), set(&a, 'p', pages),
+        set(&a, 's', PAGE);
     void *image = malloc(tk_batch_bytes(&b)), *batch = take(tk_batch_bytes(&b));
     tk_batch_image(&b, image, batch);
     ((tk_batch *)image)->zeros = gpu->zeros;
@@ -146,20 +164,23 @@ static void bench_attention(const attention *c) {
     a.batch = batch;
     const tk_kernel_row *row = row_of(TK_OP_attn_paged, TK_F32, TK_BF16, TK_F32);
     if (row->scratch) a.scratch = take(row->scratch(a.dim, 1) + 1);
-    const double seconds = time_calls(row, a, 2, true, copies, bytes), pairs = (double)t * (c->depth - (c->tokens - 1) / 2.0);
+    const double seconds = time_calls(row, a, 2, true, copies, bytes),
+                 pairs = (double)t * (c->depth - (c->tokens - 1) / 2.0);
     printf("%s.us %.3f us\n", c->name, seconds * 1e6);
     if (c->tokens == 1)
         printf("%s %.1f GB/s\n", c->name, 4.0 * c->seqs * c->depth * c->g * c->d / seconds / 1e9);
     else
         printf("%s %.1f TFLOP/s\n", c->name, 4 * pairs * c->g * c->r * c->d / seconds / 1e12);
     fflush(stdout);
-    gpu->give(gpu, batch), gpu->give(gpu, a.p[0]), gpu->give(gpu, a.p[2]), gpu->give(gpu, a.p[3]), gpu->give(gpu, a.p[4]);
+    gpu->give(gpu, batch), gpu->give(gpu, a.p[0]), gpu->give(gpu, a.p[2]), gpu->give(gpu, a.p[3]),
+        gpu->give(gpu, a.p[4]);
     if (a.scratch) gpu->give(gpu, a.scratch);
     free(start), free(past), free(table), free(image);
 }
 
 int main(int argc, char **argv) {
-    static const int64_t shapes[][2] = { { 28672, 4096 }, { 6144, 4096 }, { 4096, 4096 }, { 4096, 14336 }, { 2048, 8192 }, { 128256, 4096 } };
+    static const int64_t shapes[][2] = { { 28672, 4096 }, { 6144, 4096 }, { 4096, 4096 },
+                                         { 4096, 14336 }, { 2048, 8192 }, { 128256, 4096 } };
     static const tk_dtype types[] = { TK_BF16, TK_Q8_0, TK_F8, TK_Q4_0, TK_Q4_Z, TK_Q4_K, TK_Q6_K };
     static const int all[] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 0 }, some[] = { 1, 16, 64, 0 };
     static const attention cases[] = {

@@ -66,8 +66,8 @@ typedef struct op_case {
     const char *op, *dims, *split, *past;
     tk_attr attr;
 } op_case;
-extern const op_case op_cases[];
-extern const int op_ncases;
+extern const op_case op_cases[], op_cases_gpu[];
+extern const int op_ncases, op_ncases_gpu;
 
 typedef struct tensor {
     char name[8], letters[8];

@@ -214,3 +214,25 @@ const op_case op_cases[] = {
     CASE(adamw, "n17 c8", F(0)),
 };
 const int op_ncases = (int)TK_COUNT(op_cases);
+
+/* For rows of a GPU besides: sizes that only its kernels tell apart, and that are slow for the references */
+const op_case op_cases_gpu[] = {
+    CASE(linear, "t130 n48 k1024"),
+    CASE(linear, "t17 n40 k2048"),
+    CASE(linear, "t1 n24 k14336"),
+    CASE(linear, "t65 n33 k320"),
+    CASE(quant, "t3 k4096"),
+    /* tensor cores: heads of 256, 96 and 64 for few rows and for many, with every rule of scores, spans of 1,024 keys that a
+     * window leaves, large pages, more query heads than a tile has rows */
+    SPLIT(attn_paged, "t3 g1 r5 d256 p36 s64", "1 2", "700 1100", F(0.06f)),
+    SPLIT(attn_paged, "t70 g1 r1 d256 p6 s64", "70", "40", F(0.06f)),
+    SPLIT(attn_paged, "t70 g3 r1 d64 p6 s64", "70", "40", F(0.125f, 0, 8)),
+    SPLIT(attn_paged, "t67 g2 r2 d128 p8 s64", "66 1", "40 130", F(0.2f, 5, 8), I(50)),
+    SPLIT(attn_paged, "t3 g2 r3 d128 p54 s64", "1 1 1", "1100 40 1023", F(0.2f, 5, 8), I(700)),
+    SPLIT(attn_paged, "t68 g1 r2 d96 p36 s64", "66 2", "1000 300", F(0.1f), I(200)),
+    SPLIT(attn_paged, "t2 g1 r20 d64 p8 s128", "1 1", "300 200", F(0.125f)),
+    SPLIT(attn_paged, "t2 g1 r4 d96 p18 s256", "1 1", "2100 3", F(0.1f)),
+    SPLIT(attn_paged, "t3 g1 r2 d64 p42 s128", "1 2", "2600 5", F(0.125f), I(1500)),
+    SPLIT(attn_paged, "t5 g2 r1 d64 p12 s16", "5", "90", F(-0.2f)),
+};
+const int op_ncases_gpu = (int)TK_COUNT(op_cases_gpu);

@@ -534,11 +534,12 @@ static void try_row(row *r) {
         print_message("skipped: %s %s needs what this CPU has not (%#x)\n", op, r->name, r->needs);
         return;
     }
-    for (int c = 0; c < op_ncases; c++) {
+    for (int c = 0; c < op_ncases + (r->needs & TK_ON_CUDA ? op_ncases_gpu : 0); c++) {
         tk_dtype weight[TK_DTYPES];
-        if (strcmp(op_cases[c].op, op)) continue;
-        const int n = weights_of(r, &op_cases[c], weight);
-        for (int i = 0; i < n; i++) done += try_case(r, &op_cases[c], weight[i], test_seed());
+        const op_case *oc = c < op_ncases ? &op_cases[c] : &op_cases_gpu[c - op_ncases];
+        if (strcmp(oc->op, op)) continue;
+        const int n = weights_of(r, oc, weight);
+        for (int i = 0; i < n; i++) done += try_case(r, oc, weight[i], test_seed());
     }
     if (!done) fail_msg("%s %s: no row of opcase_table.c fits", op, r->name);
 }

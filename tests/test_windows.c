@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A fused kernel of a GPU gives bitwise what the kernels of its window give: every row of kernels.def that serves an op
- * of fusions.def there, so every type of weights and caches, at numbers of tokens that take each of its paths. The window is
- * read from the table; its parts are run by the rows that choose would take, on the same operands. (Windows of the CPU:
- * test_fuse; whole models fused and not: test_device.)
+/* A fused kernel of a GPU gives bitwise what the kernels of its window give: every row of kernels.def that
+ * serves an op of fusions.def there, so every type of weights and caches, at numbers of tokens that take each
+ * of its paths. The window is read from the table; its parts are run by the rows that choose would take, on
+ * the same operands. (Windows of the CPU: test_fuse; whole models fused and not: test_device.)
  *
  *     build/bin/test_windows [part of "op type" [tokens]] */
 #include <ctype.h>
@@ -137,7 +137,8 @@ static void release(table *t) {
 
 static bool one_dim(char letter) { return strchr("tgrdv", letter); }
 
-/* Binds the letters of an operand to a value's dims: those of one dim, and at most one that takes what is left. */
+/* Binds the letters of an operand to a value's dims: those of one dim, and at most one that takes what is
+ * left. */
 static void bind(tk_dim dim[26], const char *letters, const value *v) {
     const int left = v->n - (int)strlen(letters);
     for (int i = 0, at = 0; letters[i]; i++) {
@@ -160,7 +161,8 @@ static const tk_kernel_row *row_of(int op, unsigned have, tk_dtype act, tk_dtype
     return NULL;
 }
 
-static void call(const tk_kernel_row *row, int op, const value *const *operand, const tk_attr *attr, const tk_batch *batch) {
+static void call(const tk_kernel_row *row, int op, const value *const *operand, const tk_attr *attr,
+                 const tk_batch *batch) {
     const tk_sig *sig = &tk_op_info(op)->sig[0];
     tk_args a = { .attr = *attr, .batch = batch, .nth = 1, .stream = gpu->stream };
     for (int i = 0; i < sig->nin + sig->nout; i++) {
@@ -184,7 +186,9 @@ static bool fill_matrix(value *v) {
     size_t bytes;
     for (int i = 0; i < v->n - 1; i++) rows *= v->dim[i];
     for (int i = 0; i < tk_nkernels && !tk_formats[v->type].pack; i++)
-        if (tk_kernels[i].op == TK_OP_pack && tk_kernels[i].out == v->type && tk_formats[tk_kernels[i].act].pack) pack = &tk_kernels[i];
+        if (tk_kernels[i].op == TK_OP_pack && tk_kernels[i].out == v->type &&
+            tk_formats[tk_kernels[i].act].pack)
+            pack = &tk_kernels[i];
     const tk_dtype from = pack ? pack->act : v->type;
     if (!v->bytes || !tk_format_size(from, rows, cols, &bytes)) return false;
     uint8_t *file = calloc(bytes + 1, 1);
@@ -257,7 +261,8 @@ static int op_named(const char *name) {
 static int words(char *text, char names[][8], int most) {
     int n = 0;
     char *rest;
-    for (char *w = strtok_r(text, ",", &rest); w && n < most; w = strtok_r(NULL, ",", &rest)) snprintf(names[n++], 8, "%s", w);
+    for (char *w = strtok_r(text, ",", &rest); w && n < most; w = strtok_r(NULL, ",", &rest))
+        snprintf(names[n++], 8, "%s", w);
     return n;
 }
 
@@ -268,14 +273,17 @@ static tk_dtype made(int op, const value *first, tk_dtype weight) {
     return op == TK_OP_linear || op == TK_OP_attn_paged ? TK_F32 : first->type;
 }
 
-/* Runs the parts of a window; results are added to the table. State goes from ck, cv to nk, nv in the same storage. */
-static bool run_parts(const char *text, table *t, unsigned have, tk_dtype weight, const tk_attr *attr, const tk_batch *batch) {
+/* Runs the parts of a window; results are added to the table. State goes from ck, cv to nk, nv in the same
+ * storage. */
+static bool run_parts(const char *text, table *t, unsigned have, tk_dtype weight, const tk_attr *attr,
+                      const tk_batch *batch) {
     char copy[160], results[64], name[24], inputs[64];
     snprintf(copy, sizeof copy, "%s", text);
     char *rest;
     for (char *part = strtok_r(copy, " ", &rest); part; part = strtok_r(NULL, " ", &rest)) {
         char in[8][8], out[4][8];
-        if (sscanf(part, "%63[^=]=%23[^(](%63[^)])", results, name, inputs) != 3) fail_msg("fusions.def: %s", part);
+        if (sscanf(part, "%63[^=]=%23[^(](%63[^)])", results, name, inputs) != 3)
+            fail_msg("fusions.def: %s", part);
         const int op = op_named(name), nin = words(inputs, in, 8), nout = words(results, out, 4);
         const tk_sig *sig = &tk_op_info(op)->sig[0];
         const value *operand[TK_MAX_OPERANDS] = { 0 };
@@ -327,7 +335,12 @@ static bool make_inputs(table *t, const tk_kernel_row *row, const int64_t size[2
         for (int k = 0; k < n; k++) dim[k] = size[o->letters[k] - 'a'];
         const bool matrix = products && (is_matrix(o->name) || (o->name[0] == 'w' && n == 2));
         const bool plain = n == 1 || !strcmp(o->name, "h"); /* vectors, and residual sums */
-        value *v = add(t, o->name, integer ? TK_I32 : matrix ? row->weight : plain ? TK_F32 : row->act, n, dim);
+        value *v = add(t, o->name,
+                       integer  ? TK_I32
+                       : matrix ? row->weight
+                       : plain  ? TK_F32
+                                : row->act,
+                       n, dim);
         if (integer) {
             room(v);
             must(gpu->put(gpu, v->there, o->name[0] == 'i' ? s->slot : s->position, v->bytes));
@@ -344,8 +357,10 @@ static bool make_inputs(table *t, const tk_kernel_row *row, const int64_t size[2
     return true;
 }
 
-/* The fused kernel on the same inputs against the values of the window. Caches are written anew, from a copy. */
-static void compare(const tk_kernel_row *row, table *t, table *caches, const tk_attr *attr, const tk_batch *batch, const char *text) {
+/* The fused kernel on the same inputs against the values of the window. Caches are written anew, from a copy.
+ */
+static void compare(const tk_kernel_row *row, table *t, table *caches, const tk_attr *attr,
+                    const tk_batch *batch, const char *text) {
     const tk_sig *sig = &tk_op_info(row->op)->sig[0];
     const value *operand[TK_MAX_OPERANDS] = { 0 };
     table out = { 0 };
@@ -356,7 +371,8 @@ static void compare(const tk_kernel_row *row, table *t, table *caches, const tk_
     for (int i = 0; i < sig->nout; i++) {
         const value *want = find(t, sig->o[sig->nin + i].name);
         value *v = add(&out, want->name, want->type, want->n, want->dim);
-        const value *old = caches->n && v->name[0] == 'n' ? find(caches, v->name[1] == 'k' ? "ck" : "cv") : NULL;
+        const value *old =
+            caches->n && v->name[0] == 'n' ? find(caches, v->name[1] == 'k' ? "ck" : "cv") : NULL;
         if (old) {
             v->there = old->there;
         } else {
@@ -381,7 +397,8 @@ static void compare(const tk_kernel_row *row, table *t, table *caches, const tk_
 }
 
 /* The window of a row at one shape and number of tokens. False: formats or rows are not there. */
-static bool try_window(const tk_kernel_row *row, const char *window, const shape *c, int tokens, unsigned have) {
+static bool try_window(const tk_kernel_row *row, const char *window, const shape *c, int tokens,
+                       unsigned have) {
     int64_t size[26];
     char text[128];
     table t = { 0 }, caches = { 0 };
@@ -391,7 +408,8 @@ static bool try_window(const tk_kernel_row *row, const char *window, const shape
         if (isalpha((unsigned char)*d)) size[*d - 'a'] = strtol(d + 1, NULL, 10);
     size['t' - 'a'] = tokens, size['p' - 'a'] = SEQS * 32, size['s' - 'a'] = PAGE;
     deal(&s, tokens);
-    snprintf(text, sizeof text, "%s %s", tk_op_info(row->op)->name, tk_formats[row->weight == TK_NODTYPE ? row->act : row->weight].name);
+    snprintf(text, sizeof text, "%s %s", tk_op_info(row->op)->name,
+             tk_formats[row->weight == TK_NODTYPE ? row->act : row->weight].name);
     if (!strstr(text, filter) || (only && only != tokens)) return true;
     snprintf(text + strlen(text), sizeof text - strlen(text), ", %d tokens (%s)", tokens, c->dims);
     bool good = make_inputs(&t, row, size, &s);
@@ -423,9 +441,12 @@ static void every_row(void **unused) {
         int done = 0;
         for (size_t c = 0; c < TK_COUNT(shapes); c++) {
             if (strcmp(shapes[c].op, tk_op_info(r->op)->name)) continue;
-            for (size_t k = 0; k < TK_COUNT(steps); k++) done += try_window(r, window, &shapes[c], steps[k], gpu->features);
-            const unsigned portable = gpu->features & ~(unsigned)TK_CUDA_SM90; /* rows for any GPU among their own */
-            if (tk__able(r->needs, portable) && portable != gpu->features) try_window(r, window, &shapes[c], 3, portable);
+            for (size_t k = 0; k < TK_COUNT(steps); k++)
+                done += try_window(r, window, &shapes[c], steps[k], gpu->features);
+            const unsigned portable =
+                gpu->features & ~(unsigned)TK_CUDA_SM90; /* rows for any GPU among their own */
+            if (tk__able(r->needs, portable) && portable != gpu->features)
+                try_window(r, window, &shapes[c], 3, portable);
         }
         if (!done) fail_msg("%s: no shape fits", r->name);
         rows++, tried += done;
