@@ -101,7 +101,10 @@ static void run_glu(const tk_args *a, int64_t n) {
 
 /* ---- bias ---- */
 
-/* y = f(x + b), rows of `width`: a thread has one run of b for several rows */
+/* What a number is once it has been stored as T, F32 or BF16 */
+template <int T> __device__ inline float as_stored(float f) { return T == TK_BF16 ? from_bf16(to_bf16(f)) : f; }
+
+/* y = f(x + b), the sum rounded as bias alone would store it; rows of `width`: a thread has one run of b for several rows */
 template <int IN, class F>
 __global__ void __launch_bounds__(ELEM_THREADS) bias_runs(void *y, const void *x, const float *b, int64_t rows, int64_t width, F f) {
     enum { N = run_of(IN) };
@@ -121,7 +124,7 @@ __global__ void __launch_bounds__(ELEM_THREADS) bias_runs(void *y, const void *x
             float o[N];
             if (row + i >= rows) break;
 #pragma unroll
-            for (int k = 0; k < N; k++) o[k] = f(v[i].get(k) + bias[k], 0);
+            for (int k = 0; k < N; k++) o[k] = f(as_stored<IN>(v[i].get(k) + bias[k]), 0);
             run<IN, N> out;
             out.set(o);
             out.store(y, (row + i) * runs + at, streaming);
@@ -131,7 +134,7 @@ __global__ void __launch_bounds__(ELEM_THREADS) bias_runs(void *y, const void *x
 template <int IN, class F> __global__ void bias_loose(void *y, const void *x, const float *b, int64_t n, int64_t width, F f) {
     pdl_go();
     pdl_wait();
-    TK_GRID_LOOP(i, n) store_number<IN>(y, i, f(load_number<IN>(x, i) + b[i % width], 0));
+    TK_GRID_LOOP(i, n) store_number<IN>(y, i, f(as_stored<IN>(load_number<IN>(x, i) + b[i % width]), 0));
 }
 
 template <int IN, class F> static void run_bias_of(const tk_args *a, F f) {
