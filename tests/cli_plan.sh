@@ -15,6 +15,9 @@ more = run("plan", model, "--ctx", "16", "--kv-type", "f32")
 assert more["state"] == 2 * plan["state"], (more, plan)
 rows = run("explain", model)
 assert {"linear", "embed", "attn_paged"} <= {r["op"] for r in rows} and all(r["kernel"] and r["why"] for r in rows), rows
+for m in model, "tests/data/models/gguf-bf16.gguf":
+    for r in run("explain", m):
+        assert r["why"].startswith("plain C") == (not r["kernel"].endswith(("avx2", "avx512", "bf16", "amx"))) or "reference" in r["why"], r
 ops = run("bench", "ops", "--seconds", "0.01", "--filter", "linear_f32")
 assert ops["read_gb_s"] > 0 and ops["rows"] and all(r["us"] > 0 and "linear_f32" in r["kernel"] for r in ops["rows"]), ops
 PY

@@ -42,6 +42,19 @@ static void odd_spellings_are_read(void **state) {
         }
 }
 
+static void zero_bytes_and_odd_ends_are_refused(void **state) {
+    (void)state;
+    static const char text[] =
+        "{\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0\0\0},\"merges\":[]}}";
+    tk_tokenizer *t;
+    assert_int_equal(tk_tokenizer_from_json(&t, (tk_str){ text, sizeof text - 1 }, NULL), TK_E_FORMAT);
+    static const char *const ends[] = {
+        "", "{", "{{", "{\"model\"", "{\"model\":", "{\"model\":{", "{\"model\":{\"vocab\":{"
+    };
+    for (size_t i = 0; i < TK_COUNT(ends); i++)
+        assert_int_equal(tk_tokenizer_from_json(&t, (tk_str){ ends[i], strlen(ends[i]) }, NULL), TK_E_FORMAT);
+}
+
 static void damaged_tables_are_refused(void **state) {
     (void)state;
     static const char *const vocabs[] = {
@@ -282,6 +295,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(odd_spellings_are_read),
         cmocka_unit_test(damaged_tables_are_refused),
+        cmocka_unit_test(zero_bytes_and_odd_ends_are_refused),
         cmocka_unit_test(cache_is_used_and_mended),
         cmocka_unit_test(signed_damage_is_seen),
     };

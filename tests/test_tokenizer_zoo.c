@@ -188,6 +188,25 @@ static void damaged_models(void **state) {
     }
 }
 
+/* SentencePiece knows a byte by one spelling. */
+static void byte_pieces_are_spelled_exactly(void **state) {
+    (void)state;
+    static const char *const wrong[] = {
+        "<0x0a>", "<0x+A>", "<0x A>", "<0xA >", "<0X0A>", "[0x0A>", "<0x0A]"
+    };
+    tk_buf b = { 0 };
+    ok(tk_file_read(&b, DATA "sp-bpe.model", 1 << 20));
+    char *at = memmem(b.data, b.len, "<0x0A>", 6);
+    assert_non_null(at);
+    for (size_t i = 0; i < TK_COUNT(wrong); i++) {
+        tk_tokenizer *t;
+        memcpy(at, wrong[i], 6);
+        assert_int_equal(tk_tokenizer_from_sentencepiece(&t, b.data, b.len), TK_E_FORMAT);
+        assert_non_null(strstr(tk_error(), "a byte piece"));
+    }
+    tk_buf_free(&b);
+}
+
 static void put(const char *folder, const char *name, const char *text) {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -306,9 +325,9 @@ static void long_words_are_linear(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(libraries_agree),       cmocka_unit_test(splits_agree),
-        cmocka_unit_test(damaged_models),        cmocka_unit_test(folders_of_before),
-        cmocka_unit_test(long_words_are_linear),
+        cmocka_unit_test(libraries_agree),   cmocka_unit_test(splits_agree),
+        cmocka_unit_test(damaged_models),    cmocka_unit_test(byte_pieces_are_spelled_exactly),
+        cmocka_unit_test(folders_of_before), cmocka_unit_test(long_words_are_linear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,6 +84,12 @@ class Truth:
         with self.torch.inference_mode():
             return self.model(self.torch.tensor([ids], device=self.device)).logits[0].cpu().numpy()
 
+    def round_inputs(self):
+        """From now on what goes into a product is rounded to bfloat16 first."""
+        for m in self.model.modules():
+            if isinstance(m, self.torch.nn.Linear):
+                m.register_forward_pre_hook(lambda _, x: (x[0].bfloat16().float(),))
+
     def greedy(self, ids, n):
         """ids and the n tokens that follow, by argmax alone."""
         ids, cache, new = list(ids), None, list(ids)

@@ -128,6 +128,7 @@ static const char *tier_of(unsigned needs) {
     return needs & TK_CUDA_SM90    ? "Hopper"
            : needs & TK_ON_CUDA    ? "any GPU"
            : needs & TK_CPU_AMX    ? "amx"
+           : needs & TK_CPU_BF16   ? "avx512 with bf16"
            : needs & TK_CPU_AVX512 ? "avx512"
            : needs & TK_CPU_AVX2   ? "avx2"
                                    : "plain C";

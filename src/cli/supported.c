@@ -40,7 +40,7 @@ static const struct {
     const char *name;
     unsigned needs, of; /* needs of a row, looked at through `of` */
 } tiers[] = {
-    { "plain C", 0, TK_CPU_AVX2 | TK_CPU_AVX512 | TK_CPU_AMX | TK_ON_CUDA },
+    { "plain C", 0, TK_CPU_AVX2 | TK_CPU_AVX512 | TK_CPU_BF16 | TK_CPU_AMX | TK_ON_CUDA },
     { "AVX2", TK_CPU_AVX2, TK_CPU_AVX2 | TK_CPU_AVX512 | TK_CPU_AMX | TK_ON_CUDA },
     { "AVX-512", TK_CPU_AVX512, TK_CPU_AVX512 | TK_CPU_AMX | TK_ON_CUDA },
     { "AMX", TK_CPU_AMX, TK_CPU_AMX | TK_ON_CUDA },

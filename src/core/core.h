@@ -151,6 +151,10 @@ tk_id tk_emit(tk_program *p, tk_op op, tk_attr attr, const tk_id *in, int nin);
     tk_emit((p), TK_OP_##op, (attr), (const tk_id[]){ __VA_ARGS__ },                                         \
             (int)(sizeof((const tk_id[]){ __VA_ARGS__ }) / sizeof(tk_id)))
 #define TK_NOATTR ((tk_attr){ { 0 }, { 0 } })
+/* by their bits: 0 and -0 are two attributes */
+static inline bool tk__attr_same(const tk_attr *a, const tk_attr *b) {
+    return !memcmp(a->f, b->f, sizeof a->f) && !memcmp(a->i, b->i, sizeof a->i);
+}
 /* Marks a value as read from outside after the step, under a name; passes keep the name up to date. */
 void tk_output(tk_program *p, const char *role, tk_id id);
 tk_id tk_find(const tk_program *p, const char *role, int layer); /* -1 when absent */

@@ -110,7 +110,7 @@ static void find_varying(const tk_exec *e, const tk_record *r, const tk_dim *dim
 
 /* What varying letter k of a step counts at the sizes set now. */
 static int64_t varied(const tk_exec *e, const step *s, int k) {
-    int by = s->varying[k].by;
+    const int by = (unsigned char)s->varying[k].by;
     return s->varying[k].planned * e->size[by] / e->p->size[by];
 }
 
@@ -402,6 +402,7 @@ static tk_status fetch(tk_exec *e, tk_id id) {
     const tk_value *v = &p->values[p->values[id].store];
     const size_t n = output_bytes(e, id);
     e->fetched[p->values[id].store] = e->runs;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): only a device's programs have host copies */
     return n ? e->device->get(e->device, e->io + v->offset, e->arena[TK_A_IO] + v->offset, n) : TK_OK;
 }
 

@@ -52,7 +52,7 @@ static void read_window(const char *s, int op, window *w) {
         do s = read_word(s, q->out[q->nout++], sizeof q->out[0]);
         while (*s++ == ',');
         s = read_word(s, name, sizeof name);
-        for (q->op = 0; q->op < TK_OPS && strcmp(tk_op_info(q->op)->name, name); q->op++) {}
+        for (q->op = 0; q->op < TK_OPS && strcmp(tk_op_info(q->op)->name, name) != 0; q->op++) {}
         do s = read_word(s + 1, q->in[q->nin++], sizeof q->in[0]);
         while (*s == ',');
         for (s++; *s == ' ';) s++;
@@ -186,7 +186,7 @@ static bool join_attributes(const tk_program *p, const int *at, int nparts, tk_a
         const tk_record *r = &p->records[at[k]];
         if (r->op == TK_OP_quant) continue; /* its result's dtype */
         for (int j = 0; j < k; j++)
-            if (p->records[at[j]].op == r->op && memcmp(&p->records[at[j]].attr, &r->attr, sizeof r->attr)) return false;
+            if (p->records[at[j]].op == r->op && !tk__attr_same(&p->records[at[j]].attr, &r->attr)) return false;
         for (int i = 0; i < 4; i++) {
             if (r->attr.f[i] != 0 && all->f[i] != 0 && r->attr.f[i] != all->f[i]) return false;
             if (r->attr.i[i] != 0 && all->i[i] != 0 && r->attr.i[i] != all->i[i]) return false;

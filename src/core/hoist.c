@@ -37,7 +37,7 @@ static uint64_t hash(const hoist *h, const tk_record *r) {
 
 /* Is record b the same computation as the earlier a, and allowed to use its result? */
 static bool equal(const hoist *h, const tk_record *a, const tk_record *b) {
-    if (a->op != b->op || a->adj != b->adj || a->nin != b->nin || memcmp(&a->attr, &b->attr, sizeof a->attr))
+    if (a->op != b->op || a->adj != b->adj || a->nin != b->nin || !tk__attr_same(&a->attr, &b->attr))
         return false;
     bool keep = keeps(h, b);
     if (!keep && a->when != b->when) return false;

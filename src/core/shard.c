@@ -24,6 +24,7 @@ typedef struct shard {
 } shard;
 
 static tk_id current(const shard *s, tk_id id) {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): ensure has made room for every value */
     while (id < s->cap && s->now[id] >= 0) id = s->now[id];
     return id;
 }
@@ -191,7 +192,7 @@ static char axis_rule(const shard *s, const tk_record *r, const tk_binding *b, i
     char letter = choose_letter(s, r, b, a, no_t);
     int partial = -1, others = 0;
     for (int i = 0; i < r->nin; i++) {
-        int8_t c = p->values[r->arg[i]].cut[a];
+        const int c = p->values[r->arg[i]].cut[a];
         if (TK_IS_PARTIAL(c))
             partial = c;
         else if (r->op == TK_OP_add)
@@ -286,19 +287,20 @@ static tk_status shard_record(shard *s, tk_record r) {
     memcpy(original, r.arg, sizeof original);
     tk_binding b;
     TK_TRY(tk__bind_letters(p, &r, r.adj != 0, &b));
+    const int axes = TK_MIN(p->mesh.axes, TK_AXES);
     int8_t cut[TK_AXES][TK_MAX_OPERANDS];
     all_axes(s, &r, &b, cut);
     for (int i = 0; i < r.nin; i++) {
         int8_t to[TK_AXES];
         memcpy(to, p->values[r.arg[i]].cut, TK_AXES);
-        for (int a = 0; a < p->mesh.axes; a++) to[a] = cut[a][i];
+        for (int a = 0; a < axes; a++) to[a] = cut[a][i];
         r.arg[i] = convert(s, r.arg[i], to);
         TK_TRY(tk_prog_check(p));
     }
     bool stateful = tk_op_info(r.op)->flags & TK_STATE;
     for (int i = r.nin; i < r.nin + r.nout; i++) {
         tk_value *v = &p->values[r.arg[i]];
-        for (int a = 0; a < p->mesh.axes; a++) v->cut[a] = cut[a][i];
+        for (int a = 0; a < axes; a++) v->cut[a] = cut[a][i];
         if (stateful) {
             tk_id in = r.arg[i - r.nout];
             if (r.op == TK_OP_accum)
@@ -368,7 +370,7 @@ tk_status tk_shard(tk_program *p, const tk_mesh *mesh, int zero_axis) {
     int n = p->nrecords, at = 0;
     p->records = NULL, p->nrecords = p->cap_records = 0;
     shard s = { .p = p };
-    tk_status st = ensure(&s) ? TK_OK : p->status;
+    tk_status st = ensure(&s) ? TK_OK : tk__failed(TK_E_NOMEM, p->status);
     for (int when = TK_FORWARD; when <= TK_UPDATE && st == TK_OK; when++) {
         for (; at < n && old[at].when == when && st == TK_OK; at++) st = shard_record(&s, old[at]);
         if (when == TK_FORWARD && st == TK_OK) st = finish_outputs(&s);

@@ -262,7 +262,7 @@ static tk_status pull_file(pull *p, const char *file) {
     if (!is_hex(head.etag, 40) && !is_hex(head.etag, 64))
         return fail_answer(p, "a file's ETag is no hash, so its bytes could not be checked");
     if (head.size == UINT64_MAX) return fail_answer(p, "it does not tell a file's size");
-    if (*head.commit && strcmp(head.commit, p->commit))
+    if (*head.commit && strcmp(head.commit, p->commit) != 0)
         return fail_answer(p, "a file is of another commit than the list");
     struct stat st;
     TK_TRY(tk__hub_path(&p->store.arena, &path, "%s/blobs/%s", p->store.folder, head.etag));

@@ -83,9 +83,9 @@ static void take_header(hop *h, const char *name, const char *value) {
     else if (!strcasecmp(name, "Retry-After") && parse_u64(value, &n))
         r->retry_after = (int)TK_MIN(n, 86400);
     else if (!strcasecmp(name, "Content-Range")) { /* bytes A-B/SIZE */
-        unsigned long long a, b, size;
-        h->has_range = sscanf(value, "bytes %llu-%llu/%llu", &a, &b, &size) == 3;
-        if (h->has_range) h->range_at = a, h->range_size = size;
+        char from[20], to[20], size[20];
+        h->has_range = sscanf(value, "bytes %19[0-9]-%19[0-9]/%19[0-9]", from, to, size) == 3 &&
+                       parse_u64(from, &h->range_at) && parse_u64(size, &h->range_size);
     }
 }
 
@@ -266,12 +266,12 @@ tk_status tk__http_do(tk__http_session *s, tk__http *r) {
             curl_easy_getinfo(s->curl, CURLINFO_REDIRECT_URL, &next);
         if (next) {
             if (!origin_of(next, origin) || strlen(next) >= sizeof url ||
-                (!strncmp(home, "https:", 6) && strncmp(origin, "https:", 6)))
+                (!strncmp(home, "https:", 6) && strncmp(origin, "https:", 6) != 0))
                 return TK_FAIL(TK_E_NETWORK,
                                "%s: a redirect was refused\nit leads to %.200s, which is less safe\ntry "
                                "another HF_ENDPOINT",
                                r->url, next);
-            if (r->head && strcmp(origin, home)) return TK_OK;
+            if (r->head && strcmp(origin, home) != 0) return TK_OK;
             strcpy(url, next);
             continue;
         }

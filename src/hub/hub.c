@@ -63,7 +63,7 @@ bool tk__hub_safe_path(const char *path) {
 static bool known_name(const char *name, tk__hub_name *out) {
     for (size_t i = 0; i < tk__hub_model_count; i++) {
         const tk__hub_model *m = &tk__hub_models[i];
-        if (strcmp(name, m->name)) continue;
+        if (strcmp(name, m->name) != 0) continue;
         const char *slash = strrchr(m->member, '/');
         out->known = m;
         snprintf(out->repo, sizeof out->repo, "pypi/%s", m->package);
@@ -222,7 +222,7 @@ tk_status tk__hub_parts(tk_arena *arena, const tk__hub_files *files, const char 
         size_t i = 0;
         tk_split_tail(tail, &s, part);
         TK_TRY(tk__hub_path(arena, &name, "%.*s%s", (int)s.stem, picked, tail));
-        while (i < files->count && strcmp(files->names[i], name)) i++;
+        while (i < files->count && strcmp(files->names[i], name) != 0) i++;
         if (i == files->count) *missing = name;
         TK_TRY(tk__hub_files_add(arena, parts, name));
     }
@@ -373,8 +373,8 @@ tk_status tk_hub_pull(const char *name, const tk_hub_watch *watch, char **path) 
     tk__hub_name n;
     TK_TRY(tk__hub_parse(name, &n));
     const char *offline = getenv("HF_HUB_OFFLINE");
-    bool off = offline && *offline && strcmp(offline, "0") && strcasecmp(offline, "false") &&
-               strcasecmp(offline, "no");
+    bool off = offline && *offline && strcmp(offline, "0") != 0 && strcasecmp(offline, "false") != 0 &&
+               strcasecmp(offline, "no") != 0;
     tk_arena arena = { 0 };
     char *found = NULL;
     tk_status s = find(&arena, &n, name, &found);
@@ -530,6 +530,12 @@ static tk_status count_links(tk_arena *arena, const char *folder, const struct s
     return TK_OK;
 }
 
+/* Of real paths, that may be missing */
+static bool lies_in(const char *path, const char *folder) {
+    const size_t n = folder ? strlen(folder) : 0;
+    return path && n && !strncmp(path, folder, n) && path[n] == '/';
+}
+
 /* Adds to *freed. */
 static tk_status remove_file(tk_arena *arena, const char *folder, const char *path, uint64_t *freed) {
     struct stat st;
@@ -541,7 +547,7 @@ static tk_status remove_file(tk_arena *arena, const char *folder, const char *pa
     char *real = s == TK_OK ? realpath(blobs, NULL) : NULL;
     if (s == TK_OK && unlink(path)) s = tk__hub_fail_errno("remove", path);
     /* the blob goes with its last link, and only if it lies in this repository */
-    if (s == TK_OK && real && !strncmp(blob, real, strlen(real)) && links <= 1) {
+    if (s == TK_OK && lies_in(blob, real) && links <= 1) {
         if (unlink(blob))
             s = tk__hub_fail_errno("remove", blob);
         else

@@ -59,7 +59,7 @@ static char **environment(tk_arena *arena, const char *folder) {
     size_t k = 0;
     env[k++] = tmp;
     for (size_t i = 0; i < n; i++)
-        if (strncmp(environ[i], "TMPDIR=", 7)) env[k++] = environ[i];
+        if (strncmp(environ[i], "TMPDIR=", 7) != 0) env[k++] = environ[i];
     return env;
 }
 

@@ -33,15 +33,15 @@ typedef enum field_type { INT_FIELD, REAL_FIELD, BOOL_FIELD } field_type;
 
 static const struct key_row {
     tk_arch arch;
+    field_type type;
     const char *hf, *gguf;
     size_t at;
-    field_type type;
     double min, max, absent;
 } rows[] = {
 #define REQUIRED NAN
 #define FIELD_TYPE(f) _Generic(((tk_config *)0)->f, int : INT_FIELD, float : REAL_FIELD, bool : BOOL_FIELD)
 #define TK_KEY(arch, hf, gguf, field, min, max, absent)                                                      \
-    { TK_ARCH_##arch, hf, gguf, offsetof(tk_config, field), FIELD_TYPE(field), min, max, absent },
+    { TK_ARCH_##arch, FIELD_TYPE(field), hf, gguf, offsetof(tk_config, field), min, max, absent },
 #include "model/config_keys.def"
 #undef TK_KEY
 };

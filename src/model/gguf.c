@@ -217,7 +217,7 @@ static tk__value value_of(const tk__gguf_kv *kv) {
     v.kind = TK__INT;
     switch (kv->type) {
     case TK__GGUF_U8: v.i = *p; break;
-    case TK__GGUF_I8: v.i = (int8_t)*p; break;
+    case TK__GGUF_I8: v.i = (int64_t)(int8_t)*p; break;
     case TK__GGUF_U16: v.i = tk_le16(p); break;
     case TK__GGUF_I16: v.i = (int16_t)tk_le16(p); break;
     case TK__GGUF_U32: v.i = tk_le32(p); break;
@@ -287,7 +287,7 @@ static tk_status read_templates(tk_modelfile *f) {
     static const char prefix[] = "tokenizer.chat_template";
     for (size_t i = 0; i < f->n_kv; i++) {
         const char *name = f->kv[i].key + sizeof prefix - 1, *text;
-        if (strncmp(f->kv[i].key, prefix, sizeof prefix - 1) || (*name && *name != '.')) continue;
+        if (strncmp(f->kv[i].key, prefix, sizeof prefix - 1) != 0 || (*name && *name != '.')) continue;
         TK_TRY(text_of(f, f->kv[i].key, &text));
         TK_TRY(tk__template_add(f, *name ? name + 1 : "default", text, strlen(text)));
     }
@@ -466,7 +466,7 @@ static tk_status read_header(tk_modelfile *f, reader *r, uint64_t *n_tensors, si
     const tk_map *m = &f->map[f->n_maps - 1];
     uint32_t version;
     uint64_t n_kv;
-    if (m->size < 4 || memcmp(m->data, "GGUF", 4)) /* of the first one the caller has looked */
+    if (m->size < 4 || memcmp(m->data, "GGUF", 4) != 0) /* of the first one the caller has looked */
         return TK_FAIL(TK_E_FORMAT, "%s is no GGUF file\nits first bytes are others\nfetch it again", f->path);
     *r = (reader){ f, m->data + 4, m->data + m->size };
     TK_TRY(take32(r, "its header", &version));

@@ -251,7 +251,7 @@ static tk_status open_compressed(tk_modelfile *f, tk_quant *q, const char *name)
 static tk_status open_mxfp4(tk_modelfile *f, tk_quant *q, const char *name) {
     q->scales = part_of(f, name, "_scales"), q->dtype = TK_MXFP4, q->groups = q->k / 32;
     const tk_tensor *b = q->q, *s = q->scales;
-    if (!s || strcmp(b->type, "U8") || strcmp(s->type, "U8") || b->ndim != 4 || s->ndim != 3 ||
+    if (!s || strcmp(b->type, "U8") != 0 || strcmp(s->type, "U8") != 0 || b->ndim != 4 || s->ndim != 3 ||
         b->dim[0] * b->dim[1] != q->n || b->dim[2] != q->groups || b->dim[3] != 16 ||
         s->dim[0] * s->dim[1] != q->n || s->dim[2] != q->groups)
         return bad_part(f, name, "blocks or scales");

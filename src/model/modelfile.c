@@ -276,7 +276,7 @@ static tk_status open_tokenizer_file(const char *path, tk_tokenizer **out) {
     FILE *file = tk_file_is_dir(path) ? NULL : fopen(path, "rbe");
     size_t n = file ? fread(magic, 1, 4, file) : 0;
     if (file) fclose(file);
-    if (n != 4 || memcmp(magic, "GGUF", 4)) return tk_tokenizer_open(out, path);
+    if (n != 4 || memcmp(magic, "GGUF", 4) != 0) return tk_tokenizer_open(out, path);
     tk_modelfile *g;
     TK_TRY(tk_modelfile_open(&g, path, &(tk_modelfile_options){ .vocab_only = true }));
     tk_status s = tk__gguf_tokenizer(g, out);

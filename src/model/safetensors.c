@@ -53,7 +53,7 @@ static tk_status read_entry(tk_modelfile *f, const tk_map *m, const char *name, 
         json_object_size(j) != 3)
         return bad_entry(m, name, "has no dtype, shape and data_offsets (or more than these)");
     size_t k = 0;
-    while (k < TK_COUNT(types) && strcmp(types[k].name, type)) k++;
+    while (k < TK_COUNT(types) && strcmp(types[k].name, type) != 0) k++;
     if (k == TK_COUNT(types))
         return TK_FAIL(TK_E_UNSUPPORTED, "%s: tensor %.100s has the unknown type \"%.40s\"", m->path, name,
                        type);
@@ -196,7 +196,7 @@ static tk_status list_shards(const char *index, const json_t *map, const char **
             s = bad_index(index, "a file name leaves the folder", name);
         if (s != TK_OK) break;
         int i = *n - 1;
-        while (i >= 0 && strcmp(shard[i], name)) i--;
+        while (i >= 0 && strcmp(shard[i], name) != 0) i--;
         if (i >= 0) continue;
         if (*n == SHARD_LIMIT) {
             s = TK_FAIL(TK_E_LIMIT, "%s names more than %d files", index, SHARD_LIMIT);
@@ -238,7 +238,7 @@ static tk_status open_sharded(tk_modelfile *f, const char *index, const json_t *
     json_object_foreach((json_t *)(uintptr_t)map, name, file) {
         const tk_tensor *t = tk__tensor_find(f, name);
         const char *slash = t ? strrchr(t->map->path, '/') : NULL;
-        if (!t || strcmp(slash + 1, json_string_value(file)))
+        if (!t || strcmp(slash + 1, json_string_value(file)) != 0)
             return TK_FAIL(TK_E_FORMAT,
                            "%s: tensor %.100s is not in %.100s\nthe index says it is: fetch both again",
                            index, name, json_string_value(file));

@@ -465,7 +465,7 @@ static void find_by_presence(tk_modelfile *f) {
 static tk_status refuse_leftovers(const tk_modelfile *f, const bool *used) {
     for (int i = 0; i < f->n_tensors; i++) {
         const char *name = f->tensor[i].name;
-        if (!used[i] && strncmp(name, "rope_f", 6) && !strstr(name, "rotary_emb.inv_freq"))
+        if (!used[i] && strncmp(name, "rope_f", 6) != 0 && !strstr(name, "rotary_emb.inv_freq"))
             return TK_FAIL(TK_E_UNSUPPORTED,
                            "%s: tensor %s has no place in a %s model\nthe file is a variant that this build "
                            "does not know",
@@ -538,8 +538,8 @@ bool tk_weight_view_copy(const tk_weight_view *v, int64_t row, void *dst) {
     }
     int64_t at;
     const tk_quant *q = quant_of(v, row, &at);
-    const size_t step = (size_t)(32 / fmt->block * fmt->bytes);
-    for (int64_t b = 0; b < v->cols / 32; b++) tk__quant_block(q, at, b, (uint8_t *)dst + (size_t)b * step);
+    const int step = 32 / fmt->block * fmt->bytes;
+    for (int64_t b = 0; b < v->cols / 32; b++) tk__quant_block(q, at, b, (uint8_t *)dst + b * step);
     return true;
 }
 

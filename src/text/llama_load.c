@@ -520,7 +520,7 @@ static tk_status check_bytes(const tk_tokenizer *t) {
 tk_status tk__llama_load(tk_tokenizer *t, const tk_vocab *v) {
     size_t kind = 0;
     traits z = { .bos = -1, .eos = -1, .unk = -1, .sep = -1, .pad = -1 };
-    while (kind < TK_COUNT(kinds) && v->model && strcmp(kinds[kind].model, v->model)) kind++;
+    while (kind < TK_COUNT(kinds) && v->model && strcmp(kinds[kind].model, v->model) != 0) kind++;
     if (!v->model || kind == TK_COUNT(kinds))
         return tk__unknown_stage("tokenizer model", v->model ? v->model : "(none)");
     tk__llama *l = t->llama = calloc(1, sizeof *l);

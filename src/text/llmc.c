@@ -38,7 +38,7 @@ static bool last_merge(const tk__pieces *ids, const tk_str *bytes, int32_t id, s
             pair[i] = made >= 0 && made < id ? made : INT32_MAX;
         }
     }
-    *cut = at[1];
+    *cut = n == 2 ? at[1] : 0;
     return n == 2;
 }
 

@@ -200,7 +200,7 @@ static tk_status parse_replace(tk_tokenizer *t, const json_t *j, tk__normalizer 
     else
         TK_TRY(tk__json_string(t, pattern, "String", &z.a));
     if (!regex.s && z.a.n) return tk__normalizer_add(t, z);
-    if (regex.n && strlen(regex.s) != regex.n) return tk__unknown_stage("pattern with a zero byte", regex.s);
+    if (regex.s && strlen(regex.s) != regex.n) return tk__unknown_stage("pattern with a zero byte", regex.s);
     TK_TRY(tk__regex_new(&z.regex, regex.s ? regex.s : "")); /* nothing as a text: between all characters */
     z.run = replace_regex;
     return tk__normalizer_add(t, z);

@@ -113,7 +113,7 @@ static uint32_t take_number(const uint8_t **p) {
 /* The set of a row of the table, all of it or all but it. false: no such row. */
 static bool add_named(set *s, const char *name, bool inverted) {
     for (size_t i = 0; i < TK_COUNT(set_names); i++) {
-        if (strcmp(set_names[i].name, name)) continue;
+        if (strcmp(set_names[i].name, name) != 0) continue;
         const uint8_t *p = set_data + set_names[i].at;
         set own = { 0 };
         uint32_t at = 0;
@@ -297,7 +297,7 @@ static tk_status read_span(reader *z, set *s, bool first) {
 
 /* What stands between two &&. *negated becomes true if a class of [^ is there. */
 static tk_status read_part(reader *z, set *s, int depth, bool first, bool *negated) {
-    for (; *z->p && *z->p != ']' && strncmp(z->p, "&&", 2); first = false) {
+    for (; *z->p && *z->p != ']' && strncmp(z->p, "&&", 2) != 0; first = false) {
         bool is = false;
         set inner = { 0 };
         tk_status r = TK_OK;

@@ -225,12 +225,14 @@ static tk_status put_pieces(tk_tokenizer *t, tk_str m, const spec *z, tk__key *u
         t->score[id] = p.score, t->weight[id] = (double)p.score;
         if (p.type == UNKNOWN && t->unk >= 0) return damaged("it has two unknown tokens");
         if (p.type == UNKNOWN) t->unk = (int32_t)id;
-        unsigned value;
         if (p.type == BYTE) {
-            if (!z->byte_fallback || p.text.n != 6 || sscanf(t->piece[id].s, "<0x%02X>", &value) != 1)
+            const unsigned value = p.text.n == 6 ? strtoul(t->piece[id].s + 3, NULL, 16) & 255 : 0;
+            char name[8];
+            snprintf(name, sizeof name, "<0x%02X>", value);
+            if (!z->byte_fallback || p.text.n != 6 || memcmp(p.text.s, name, 6) != 0)
                 return damaged("a byte piece of it is none");
-            n_bytes += !bytes[value & 255];
-            bytes[value & 255] = true;
+            n_bytes += !bytes[value];
+            bytes[value] = true;
         }
         if (p.type == CONTROL || p.type == UNKNOWN || p.type == BYTE) t->flags[id] |= TK_FLAG_NO_MERGE;
         if (p.type == CONTROL) t->flags[id] |= TK_FLAG_SPECIAL;

@@ -136,8 +136,7 @@ static const char *const end_names[] = {
     "[EOT]",
     "<|END_OF_TURN_TOKEN|>",
     "<|end_of_role|>",
-    "<\xEF\xBD\x9C"
-    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+    "<｜end▁of▁sentence｜>",
 };
 
 /* Decoding gives a normalized token as the normalizer leaves it. */
@@ -173,10 +172,10 @@ static tk_status make_tries(tk_tokenizer *t) {
     if (!last) return TK_FAIL(TK_E_NOMEM, "out of memory\nthe added tokens did not fit");
     for (size_t i = 0; i < t->n_added; i++) last[t->added[i].id] = i;
     /* special tokens first: the first of two equal keys wins */
-    for (size_t k = 0; k < 2 * t->n_added && s == TK_OK; k++) {
-        const tk__added *a = &t->added[k % t->n_added];
-        if (a->special == (k < t->n_added) && last[a->id] == k % t->n_added) s = add_to_trie(t, a, two);
-    }
+    for (int special = 1; special >= 0; special--)
+        for (size_t i = 0; i < t->n_added && s == TK_OK; i++)
+            if (t->added[i].special == special && last[t->added[i].id] == i)
+                s = add_to_trie(t, &t->added[i], two);
     free(last);
     tk_buf_free(&two[0]);
     tk_buf_free(&two[1]);

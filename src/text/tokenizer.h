@@ -79,6 +79,7 @@ unsigned tk__hf_kind(uint32_t c);
 uint32_t tk__hf_lower(uint32_t c); /* U+0130 becomes two code points: not here */
 /* End of the grapheme cluster that starts at `at` < n. */
 size_t tk__grapheme(const char *s, size_t n, size_t at);
+static inline bool tk__json_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 static inline bool tk__is_space(uint32_t c) { /* White_Space */
     return c < 128 ? tk__ascii_class[c] & TK_CP_S : tk__cp_class(c) & TK_CP_S;
 }

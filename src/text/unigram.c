@@ -124,7 +124,7 @@ static double as_serde_reads(double x) {
     }
     if (digits == 15) return x; /* both steps are exact, or round once */
     char *e = strchr(text, 'e');
-    int exponent = atoi(e + 1) + 1;
+    int exponent = (int)strtol(e + 1, NULL, 10) + 1;
     uint64_t whole = 0;
     for (const char *p = text; p < e; p++)
         if (*p >= '0' && *p <= '9') whole = whole * 10 + (uint64_t)(*p - '0'), exponent--;
