@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # The front door. Everything real is in CMakeLists.txt; `make help` lists what there is.
+# What CMake is told besides, kept by a build folder from then on: make demo CMAKE_ARGS=-DTOKAMAK_NVCC=off
+CMAKE_ARGS ?=
 BUILD ?= build
+# Those that run on several threads
+THREADED = $(addprefix test_,core device fuse generate kernels linear models pool program tokenizer)
 TOKAMAK = $(BUILD)/bin/tokamak
 
-.PHONY: all cuda bundle demo check bench judge asan tsan fuzz lint format docs install deps clean help
+.PHONY: all cuda bundle demo check bench judge asan tsan sanitize fuzz lint format docs install deps clean help
 
 all: deps                ## build the command, the libraries and the tests into build/
-	@cmake --preset release -B $(BUILD) >/dev/null
+	@cmake --preset release -B $(BUILD) $(CMAKE_ARGS) >/dev/null
 	@cmake --build $(BUILD)
 
 cuda: deps              ## fetch the CUDA compiler into ~/.cache (no root, no GPU needed), then build with it
 	@tools/cuda.sh >/dev/null && $(MAKE) --no-print-directory all
 
-bundle: all              ## a folder for GPU machines without packages: build/bundle, then its tools/device_check.sh
+bundle: all              ## a folder for GPU machines without packages, build/bundle; then its tools/device_check.sh
 	@tools/bundle.sh $(BUILD)
 
 demo: all                ## fetch a small model (98 MB) and let it answer
@@ -32,8 +36,11 @@ judge: all               ## compare with llama.cpp, transformers and HF tokenize
 asan: deps               ## all tests under AddressSanitizer and UBSan
 	@cmake --preset asan >/dev/null && cmake --build build-asan && ctest --test-dir build-asan --output-on-failure -j 2
 
-tsan: deps               ## all tests under ThreadSanitizer
-	@cmake --preset tsan >/dev/null && cmake --build build-tsan && setarch -R ctest --test-dir build-tsan --output-on-failure -j 2
+tsan: deps               ## the tests with threads under ThreadSanitizer
+	@cmake --preset tsan >/dev/null && cmake --build build-tsan --target $(THREADED) && \
+	  setarch -R ctest --test-dir build-tsan --output-on-failure -j 2 -R "^($$(echo $(THREADED) | tr ' ' '|'))$$"
+
+sanitize: asan tsan      ## both of these
 
 fuzz:                    ## libFuzzer on every parser, FUZZ_SECONDS each (default 60)
 	@tools/deps.sh dev && tools/fuzz.sh

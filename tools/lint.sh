@@ -8,5 +8,5 @@ git ls-files '*.c' '*.h' | grep -v "unicode_\(data\|hf\|sets\).h" | xargs clang-
 cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr --std=c11 --suppress=missingIncludeSystem \
   -I include -I src -D_GNU_SOURCE src
 cmake --preset release -B "$build" -DCMAKE_EXPORT_COMPILE_COMMANDS=ON >/dev/null
-git ls-files 'src/base/*.c' 'src/core/*.c' 'src/model/*.c' 'src/text/*.c' 'src/infer/*.c' 'src/cli/*.c' 'src/hub/*.c' |
+git ls-files 'src/base/*.c' 'src/comm/*.c' 'src/core/*.c' 'src/model/*.c' 'src/text/*.c' 'src/infer/*.c' 'src/cli/*.c' 'src/hub/*.c' |
   xargs clang-tidy --quiet -p "$build"
