@@ -191,48 +191,85 @@ static void same(const model *m, tk_engine_options o, int chunk, int others, con
     free(got);
 }
 
-/* The training form over the same text, with the kernels that serving uses. Caller frees. */
-static float *training_logits(const model *m) {
-    tk_program p;
-    tk_exec *e;
-    const tk_config *c = tk_modelfile_config(m->file);
-    tk_build b = { .config = c, .logits = true, .tokens = m->n };
-    static const tk_mesh alone = { .axes = 0 };
-    tk_prog_init(&p, TK_F32);
-    must(tk_build_program(&p, &b), "build");
-    must(tk_shard(&p, &alone, -1), "shard"), must(tk_choose(&p, tk_cpu_features(), false), "choose");
-    must(tk_hoist(&p, TK_HOIST_ALL), "hoist"), must(tk_plan(&p, true, 1), "plan"),
-        must(tk_exec_new(&e, &p, NULL, NULL, false), "bind");
-    for (int n = 0; n < p.nnames; n++) {
-        const tk_name *name = &p.names[n];
-        void *data = tk_exec_data(e, name->id);
-        tk_weight_view v;
-        if (p.values[name->id].kind == TK_CONST) tk_build_const(c, name->role, 0, data);
-        if (p.values[name->id].kind != TK_WEIGHT) continue;
-        must(tk_modelfile_weight(m->file, name->role, TK_MAX(name->layer, 0), &v), name->role);
-        for (int64_t r = 0; r < v.rows; r++) tk_weight_view_row(&v, r, (float *)data + r * v.cols);
-    }
-    int32_t start[2] = { 0, m->n }, past[1] = { 0 };
-    tk_batch batch = { .tokens = m->n, .seqs = 1, .start = start, .past = past };
-    for (int i = 0; i < m->n; i++) {
-        ((int32_t *)tk_exec_data(e, tk_find(&p, "tokens", -1)))[i] = m->tokens[i];
-        ((int32_t *)tk_exec_data(e, tk_find(&p, "positions", -1)))[i] = i;
-    }
-    tk_exec_batch(e, &batch);
-    tk_exec_run(e, TK_P_LOAD), tk_exec_run(e, TK_P_FORWARD);
-    float *out = malloc((size_t)m->n * (size_t)m->vocab * sizeof *out);
-    memcpy(out, tk_exec_data(e, tk_find(&p, "logits", -1)), (size_t)m->n * (size_t)m->vocab * sizeof *out);
-    tk_exec_free(e);
-    tk_prog_free(&p);
-    return out;
+static void set(tk_exec *e, tk_program *p, const char *role, int i, double x) {
+    const tk_id id = tk_find(p, role, -1);
+    void *data = tk_exec_data(e, id);
+    if (p->values[id].dtype == TK_F64)
+        ((double *)data)[i] = x;
+    else if (p->values[id].dtype == TK_F32)
+        ((float *)data)[i] = (float)x;
+    else
+        ((int32_t *)data)[i] = (int32_t)x;
 }
 
-/* The training form computes with float32 weights and without what follows the logits. */
-static bool trainable(const model *m) {
+/* Weights and constants of the file, in float32 or double */
+static void fill(const model *m, tk_exec *e, const tk_program *p) {
     const tk_config *c = tk_modelfile_config(m->file);
+    for (int n = 0; n < p->nnames; n++) {
+        const tk_name *name = &p->names[n];
+        const tk_value *value = &p->values[name->id];
+        if (value->kind != TK_CONST && value->kind != TK_WEIGHT) continue;
+        const size_t size = tk_formats[value->dtype].bytes, count = value->bytes / size;
+        float *row = calloc(count, sizeof *row);
+        tk_weight_view v = { .rows = 1, .cols = (int64_t)count };
+        if (value->kind == TK_WEIGHT || value->dtype == TK_I32)
+            must(tk_modelfile_weight(m->file, name->role, TK_MAX(name->layer, 0), &v), name->role);
+        if (value->dtype == TK_I32) {
+            memcpy(tk_exec_data(e, name->id), tk_weight_view_order(&v), value->bytes);
+            v.rows = 0;
+        }
+        if (value->kind == TK_CONST && v.rows) tk_build_const(c, name->role, m->n, row);
+        for (int64_t r = 0; value->kind == TK_WEIGHT && r < v.rows; r++)
+            tk_weight_view_row(&v, r, row + r * v.cols);
+        for (size_t i = 0; i < (size_t)(v.rows * v.cols); i++)
+            if (size == sizeof(double))
+                ((double *)tk_exec_data(e, name->id))[i] = (double)row[i];
+            else
+                ((float *)tk_exec_data(e, name->id))[i] = row[i];
+        free(row);
+    }
+}
+
+static bool ordered(void *file, const char *role, int layer) {
     tk_weight_view v;
-    must(tk_modelfile_weight(m->file, "q", 0, &v), "q");
-    return v.dtype == TK_F32 && c->logit_softcap == 0 && c->logit_scale == 1;
+    return tk_modelfile_weight(file, role, layer, &v) == TK_OK && tk_weight_view_order(&v);
+}
+
+/* The training form over the same text, each token the target of the one before: in float32 with the kernels
+ * that serving uses, or in double with gradients. Caller frees. */
+static tk_exec *training(const model *m, tk_program *p, tk_dtype real, const tk_batch *batch) {
+    tk_exec *e;
+    tk_build b = { .config = tk_modelfile_config(m->file), .logits = true, .tokens = m->n, .ctx = m->n };
+    b.ordered = ordered, b.arg = m->file;
+    static const tk_mesh alone = { .axes = 0 };
+    tk_prog_init(p, real);
+    must(tk_build_program(p, &b), "build");
+    if (real == TK_F64) must(tk_grad(p, tk_find(p, "loss", -1), false), m->name);
+    must(tk_shard(p, &alone, -1), "shard"), must(tk_choose(p, tk_cpu_features(), real == TK_F64), "choose");
+    must(tk_hoist(p, TK_HOIST_ALL), "hoist"), must(tk_plan(p, true, 1), "plan"),
+        must(tk_exec_new(&e, p, NULL, NULL, false), "bind");
+    fill(m, e, p);
+    for (int i = 0; i < m->n; i++) {
+        set(e, p, "tokens", i, m->tokens[i]), set(e, p, "positions", i, i);
+        set(e, p, "targets", i, m->tokens[(i + 1) % m->n]), set(e, p, "mask", i, i + 1 < m->n);
+    }
+    set(e, p, "count", 0, m->n - 1);
+    if (real == TK_F64) set(e, p, "one", 0, 1);
+    tk_exec_batch(e, batch);
+    tk_exec_run(e, TK_P_LOAD), tk_exec_run(e, TK_P_FORWARD);
+    return e;
+}
+
+/* The logits of the training form have the bits of serving. */
+static void one_training(const model *m, const float *served) {
+    const int32_t start[2] = { 0, m->n }, past[1] = { 0 };
+    const tk_batch batch = { .tokens = m->n, .seqs = 1, .start = start, .past = past };
+    tk_program p;
+    tk_exec *e = training(m, &p, TK_F32, &batch);
+    if (memcmp(tk_exec_data(e, tk_find(&p, "logits", -1)), served,
+               (size_t)m->n * (size_t)m->vocab * sizeof *served))
+        fail_msg("%s: the training form has other bits", m->name);
+    tk_exec_free(e), tk_prog_free(&p);
 }
 
 static void one_truth(model *m) {
@@ -250,14 +287,75 @@ static void one_truth(model *m) {
         o.threads = 1;
         for (int page = 16; page <= 256; page *= 4)
             o.page_size = page, same(m, o, 3, 2, alone, "other pages");
-        if (types[k] == TK_F32 && !device && trainable(m)) {
-            float *train = training_logits(m);
-            if (memcmp(train, alone, (size_t)m->n * (size_t)m->vocab * sizeof *train))
-                fail_msg("%s: the training form has other bits", m->name);
-            free(train);
-        }
+        if (types[k] == TK_F32 && !device && exact(m)) one_training(m, alone);
         free(alone);
     }
+}
+
+/* Moves all weights along one random direction, with or against it; what it returns is the direction times
+ * the gradients, if they are there. */
+static double move(tk_exec *e, const tk_program *p, double step) {
+    uint32_t noise = 9;
+    double along = 0;
+    for (int n = 0; n < p->nnames; n++) {
+        const tk_name *name = &p->names[n];
+        char role[64];
+        if (p->values[name->id].kind != TK_WEIGHT) continue;
+        snprintf(role, sizeof role, "grad.%s", name->role);
+        const tk_id id = tk_find(p, role, name->layer);
+        double *w = tk_exec_data(e, name->id);
+        const double *g = id < 0 ? NULL : tk_exec_data(e, id);
+        for (size_t i = 0; i < p->values[name->id].bytes / sizeof *w; i++) {
+            noise = noise * 1664525u + 1013904223u;
+            const double d = (double)(int32_t)noise * 0x1p-31;
+            w[i] += step * d, along += g ? d * g[i] : 0;
+        }
+    }
+    return along;
+}
+
+/* The loss that logits in double say, after they are compared with transformers' */
+static double loss_of(const model *m, const double *logits) {
+    double loss = 0;
+    for (int i = 0; i < m->n; i++, logits += m->vocab) {
+        double sum = 0, scale = 0, off = 0;
+        for (int v = 0; v < m->vocab; v++) {
+            const double want = (double)m->truth[i * m->vocab + v];
+            sum += exp(logits[v]), scale = fmax(scale, fabs(want)), off = fmax(off, fabs(logits[v] - want));
+        }
+        if (!(off <= 1e-4 * scale))
+            fail_msg("%s, training form: row %d is off by %g of its largest", m->name, i, off / scale);
+        if (i + 1 < m->n) loss += (log(sum) - logits[m->tokens[i + 1]]) / (m->n - 1);
+    }
+    return loss;
+}
+
+/* The training form in double: logits against transformers, the loss against the logits, the gradients of
+ * every weight against the loss itself a little further on and back. */
+static void one_gradient(model *m) {
+    const int32_t start[2] = { 0, m->n }, past[1] = { 0 };
+    const tk_batch batch = { .tokens = m->n, .seqs = 1, .start = start, .past = past };
+    const double step = 1e-6;
+    tk_program p;
+    tk_exec *e = training(m, &p, TK_F64, &batch);
+    const double *loss = tk_exec_data(e, tk_find(&p, "loss", -1));
+    const double want = loss_of(m, tk_exec_data(e, tk_find(&p, "logits", -1)));
+    if (!(fabs(*loss - want) <= 1e-9 * want))
+        fail_msg("%s: the loss is %.12g, by the logits %.12g", m->name, *loss, want);
+    tk_exec_run(e, TK_P_BACKWARD);
+    const double along = move(e, &p, step);
+    tk_exec_run(e, TK_P_FORWARD);
+    const double up = *loss;
+    move(e, &p, -2 * step), tk_exec_run(e, TK_P_FORWARD);
+    const double slope = (up - *loss) / (2 * step);
+    if (!(fabs(slope - along) <= 1e-6 * fabs(slope)))
+        fail_msg("%s: the loss rises by %.9g, its gradients say %.9g", m->name, slope, along);
+    tk_exec_free(e), tk_prog_free(&p);
+}
+
+static void training_form(void **state) {
+    (void)state;
+    each_model(one_gradient);
 }
 
 static void bits_do_not_depend_on_company(void **state) {
@@ -377,9 +475,8 @@ static void limits_are_said(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_transformers),
-        cmocka_unit_test(bits_do_not_depend_on_company),
-        cmocka_unit_test(every_type),
+        cmocka_unit_test(equals_transformers), cmocka_unit_test(bits_do_not_depend_on_company),
+        cmocka_unit_test(training_form),       cmocka_unit_test(every_type),
         cmocka_unit_test(limits_are_said),
     };
     const struct CMUnitTest there[] = {

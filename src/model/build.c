@@ -199,13 +199,21 @@ static tk_status letters(tk_program *p, const tk_build *b) {
     return tk_prog_check(p);
 }
 
+static tk_id logits(const layer *l, tk_id h, tk_id w) {
+    const tk_config *c = l->c;
+    tk_attr cap = { { c->logit_softcap }, { 0 } };
+    h = scale(l, TK_EMIT(l->p, linear, TK_NOATTR, h, w), c->logit_scale);
+    return c->logit_softcap != 0 ? TK_EMIT(l->p, softcap, cap, h) : h;
+}
+
 static void train_head(layer *l, tk_id h, tk_id w) {
     tk_program *p = l->p;
-    if (l->b->logits) tk_output(p, "logits", TK_EMIT(p, linear, TK_NOATTR, h, w));
+    tk_attr attr = { { l->c->logit_scale, l->c->logit_softcap }, { 0 } };
+    if (l->b->logits) tk_output(p, "logits", logits(l, h, w));
     tk_id y = tk_declare(p, TK_INPUT, "targets", "t", TK_I32),
           m = tk_declare(p, TK_INPUT, "mask", "t", p->real);
     tk_id n = tk_declare(p, TK_INPUT, "count", "", p->real);
-    tk_id lse = TK_EMIT(p, head, TK_NOATTR, h, w, y);
+    tk_id lse = TK_EMIT(p, head, attr, h, w, y);
     tk_output(p, "loss", TK_EMIT(p, loss, TK_NOATTR, lse, lse + 1, m, n));
 }
 
@@ -249,27 +257,10 @@ void tk_build_const(const tk_config *c, const char *name, int64_t ctx, float *ds
                   &factor);
 }
 
-/* The training form has a loss over the head's product, in which a change of the logits has no place yet. */
-static tk_status check_train(const tk_build *b) {
-    const tk_config *c = b->config;
-    if (!b->serve && (c->logit_softcap != 0 || c->logit_scale != 1 || c->n_word))
-        return TK_FAIL(TK_E_UNSUPPORTED, "%s: training with scaled or capped logits is not supported",
-                       c->name);
-    return TK_OK;
-}
-
-static tk_id serve_head(const layer *l, tk_id h, tk_id w) {
-    const tk_config *c = l->c;
-    tk_attr cap = { { c->logit_softcap }, { 0 } };
-    h = scale(l, TK_EMIT(l->p, linear, TK_NOATTR, h, w), c->logit_scale);
-    return c->logit_softcap != 0 ? TK_EMIT(l->p, softcap, cap, h) : h;
-}
-
 tk_status tk_build_program(tk_program *p, const tk_build *b) {
     const tk_config *c = b->config;
     layer l = { .p = p, .b = b, .c = c, .seq = -1, .slot = -1, .freq = -1, .freq_local = -1 };
     p->layer = -1, p->when = TK_FORWARD;
-    TK_TRY(check_train(b));
     TK_TRY(letters(p, b));
     tk_id tokens = tk_declare(p, TK_INPUT, "tokens", "t", TK_I32);
     l.pos = tk_declare(p, TK_INPUT, "positions", "t", TK_I32);
@@ -294,9 +285,9 @@ tk_status tk_build_program(tk_program *p, const tk_build *b) {
         train_head(&l, h, w);
         return tk_prog_check(p);
     }
-    tk_id logits = serve_head(&l, h, w);
-    tk_output(p, "logits", logits);
+    const tk_id z = logits(&l, h, w);
+    tk_output(p, "logits", z);
     if (b->draw)
-        tk_output(p, "drawn", TK_EMIT(p, draw, TK_NOATTR, logits, tk_declare(p, TK_INPUT, "draws", "ob", TK_I32)));
+        tk_output(p, "drawn", TK_EMIT(p, draw, TK_NOATTR, z, tk_declare(p, TK_INPUT, "draws", "ob", TK_I32)));
     return tk_prog_check(p);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* head: the output matrix fused with the log-softmax: l_t = log sum_j exp(x_t w_j), p_t = x_t w_y; so the
- * log-probability is p - l and the logits never exist. A cut vocabulary gives l over the rank's own rows
+/* head: the output matrix fused with the log-softmax: l_t = log sum_j exp(z_tj), p_t = z_ty; so the
+ * log-probability is p - l and the logits z never exist: x_t w_j, perhaps scaled and capped (ops.def). A cut vocabulary gives l over the rank's own rows
  * (merged by log-sum-exp) and p = 0 where y is another rank's (merged by sum). Rows from N on are padding and
- * inert; a rank with none but padding gives l = -inf. Adjoints, with l the merged one: d logit_tj = dl_t
- * exp(x_t w_j - l_t) + dp_t [j = y_t]. loss: s = sum_t m_t (l_t - p_t) / n; tokens with m = 0 are not looked
+ * inert; a rank with none but padding gives l = -inf. Adjoints, with l the merged one: dz_tj = dl_t
+ * exp(z_tj - l_t) + dp_t [j = y_t]. loss: s = sum_t m_t (l_t - p_t) / n; tokens with m = 0 are not looked
  * at. */
 #ifndef real
 #define REF_SOURCE "ops/head.c"
@@ -12,10 +12,15 @@
 
 static int64_t ref(live_rows)(tk_dim v) { return TK_MAX(0, TK_MIN(v.n, v.N - v.first)); }
 
-static real ref(logit)(const real *x, const real *w, int64_t width) {
-    real sum = 0;
-    for (int64_t k = 0; k < width; k++) sum += x[k] * w[k];
-    return sum;
+/* z of one row; dz / d(x w) goes to *slope unless that is NULL. */
+static real ref(logit)(const tk_args *a, const real *x, const real *w, real *slope) {
+    const real factor = a->attr.f[0] != 0 ? (real)a->attr.f[0] : 1, cap = (real)a->attr.f[1];
+    real z = 0;
+    for (int64_t k = 0; k < TK_DIM(a, 'k'); k++) z += x[k] * w[k];
+    z *= factor;
+    const real t = cap > 0 ? tanh(z / cap) : 0;
+    if (slope) *slope = factor * (1 - t * t);
+    return cap > 0 ? cap * t : z;
 }
 
 /* Two passes over w: the largest logit of each token, then the sum of exponentials below it. */
@@ -32,14 +37,14 @@ void ref(head)(const tk_args *a) {
     for (int64_t j = 0; j < rows; j++) {
         ref(load)(line, &w, j);
         for (int64_t t = 0; t < tokens; t++) {
-            const real s = ref(logit)(x + t * width, line, width);
+            const real s = ref(logit)(a, x + t * width, line, NULL);
             max[t] = fmax(max[t], s);
             if (y[t] == v.first + j) picked[t] = s;
         }
     }
     for (int64_t j = 0; j < rows; j++) {
         ref(load)(line, &w, j);
-        for (int64_t t = 0; t < tokens; t++) sum[t] += exp(ref(logit)(x + t * width, line, width) - max[t]);
+        for (int64_t t = 0; t < tokens; t++) sum[t] += exp(ref(logit)(a, x + t * width, line, NULL) - max[t]);
     }
     for (int64_t t = 0; t < tokens; t++) {
         if (l) l[t] = max[t] + log(sum[t]);
@@ -61,8 +66,10 @@ static void ref(head_back)(const tk_args *a, real *dx, real *dw) {
     for (int64_t j = 0; j < rows; j++) {
         ref(load)(line, &w, j);
         for (int64_t t = 0; t < tokens; t++) {
+            real slope, z = ref(logit)(a, x + t * width, line, &slope);
             real d = y[t] == v.first + j ? dp[t] : 0;
-            if (dl[t] != 0) d += dl[t] * exp(ref(logit)(x + t * width, line, width) - l[t]);
+            if (dl[t] != 0) d += dl[t] * exp(z - l[t]);
+            d *= slope;
             for (int64_t k = 0; dx && k < width; k++) dx[t * width + k] += d * line[k];
             for (int64_t k = 0; dw && k < width; k++) dw[j * width + k] += d * x[t * width + k];
         }
