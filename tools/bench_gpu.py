@@ -290,7 +290,7 @@ class Peers:
             head, last = self.random(vocabulary, width, scale=0.02), self.random(width)
             for what, batch, tokens, past in (("decode_1", 1, 1, DEPTH), ("decode_16", 16, 1, DEPTH), ("decode_64", 64, 1, DEPTH),
                                               ("prefill_1", 1, PREFILL, 0)):
-                if not re.search(self.only, f"{name}.{what}") or (name == "1b" and batch > 1):
+                if not re.search(self.only, f"{name}.{what}") or (name == "1b" and what != "decode_1"):
                     continue
                 torch._dynamo.reset()
                 step, x = torch.compile(layer), self.random(batch, tokens, width)

@@ -21,14 +21,13 @@ from judge_common import TEXTS, Errors, Report, Tokamak, Truth
 from judge_requantized import FILE_TYPES, requantize, types_in
 
 MORE_TYPES = {"Q4_K_M": 15, "Q6_K": 18}  # rows of 576 hold no blocks of 256: llama.cpp falls back to others there
-TEXT, PROMPT, ANSWER, AT_ONCE = 256, 64, 64, 8
+TEXT, PROMPT, ANSWER, AT_ONCE = 256, 64, 64, {"cpu": 2, "cuda": 4}
 
 
-def both(ours, model, all_ids):
-    """Logits of every list of ids on the CPU and on the GPU"""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        there = pool.map(lambda ids: ours.logits(model, ids, "--device", "cuda"), all_ids)
-        return [ours.logits(model, ids) for ids in all_ids], list(there)
+def logits(ours, model, all_ids, device):
+    """Of every list of ids; several at once, since each is a process that opens the model"""
+    with ThreadPoolExecutor(AT_ONCE[device]) as pool:
+        return list(pool.map(lambda ids: ours.logits(model, ids, "--device", device), all_ids))
 
 
 def judge(report, ours, name, path):
@@ -39,9 +38,9 @@ def judge(report, ours, name, path):
         assert len(ids) == TEXT, f"{text} has {len(ids)} tokens only"
         texts.append(ids)
     cpu, gpu = Errors(), Errors()
-    for ids, *logits in zip(texts, *both(ours, path, texts)):
+    for ids, here, there in zip(texts, logits(ours, path, texts, "cpu"), logits(ours, path, texts, "cuda")):
         want = truth.logits(ids)
-        cpu.add(want, logits[0]), gpu.add(want, logits[1])
+        cpu.add(want, here), gpu.add(want, there)
     limit = cpu.mean_kl()
     report.figure(f"{name}: mean KL(truth || GPU)", gpu.mean_kl(), f"at most the CPU's {limit:.6g}", gpu.mean_kl() <= limit)
     report.figure(f"{name}: top-1 agreement with the truth", gpu.agree(), f"CPU {cpu.agree():.4f}")
@@ -50,7 +49,7 @@ def judge(report, ours, name, path):
     answers = [truth.greedy(ids[:PROMPT], ANSWER)[:-1] for ids in texts]
     positions = close = wrong = 0
     widest = 0.0
-    for ids, _, got in zip(answers, *both(ours, path, answers)):
+    for ids, got in zip(answers, logits(ours, path, answers, "cuda")):
         for w, g in zip(truth.logits(ids)[PROMPT - 1:], got[PROMPT - 1:]):
             positions += 1
             second, first = np.sort(w)[-2:]
