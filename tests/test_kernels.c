@@ -9,8 +9,8 @@
  *   order       the same bits with 1 and 3 threads, and for a row or sequence alone as in its batch
  *   not finite  NaN and infinities come out where the reference has them, and nowhere else
  *
- *     build/bin/test_kernels [part of "op kernel" [i/n]]     TOKAMAK_TEST_SEED=n, TOKAMAK_CPU=avx2
- * i/n: every n-th row from number i on, for slow checkers that take parts side by side */
+ *     build/bin/test_kernels [part of "op kernel" [i/n [once]]]     TOKAMAK_TEST_SEED=n, TOKAMAK_CPU=avx2
+ * i/n: every n-th row from number i on; once: each case is run for its error alone; both for checkers that are slow */
 #include "base/panels.h"
 #include "core/core.h"
 #include "opcase.h"
@@ -21,6 +21,7 @@ static tk_pool *pool;
 static tk_device *gpu; /* NULL: none here */
 static const char *filter = "";
 static int part, parts = 1;
+static bool once;
 
 static bool is(const instance *in, const char *names) {
     char word[24];
@@ -504,6 +505,7 @@ static bool try_case(row *r, const op_case *c, tk_dtype weight, uint64_t seed) {
         snprintf(t.text, sizeof t.text, "%s (%s, weight %s), %s", r->fn_name[adj], in.text,
                  weight == TK_NODTYPE ? "any" : tk_formats[weight].name, adj ? "adjoint" : "forward");
         check_error(&t, &random);
+        if (once) continue;
         check_threads_and_null(&t);
         check_batch(&t);
         check_not_finite(&t, &random);
@@ -641,6 +643,7 @@ int main(int argc, char **argv) {
     };
     if (argc > 1) filter = argv[1];
     if (argc > 2 && (sscanf(argv[2], "%d/%d", &part, &parts) != 2 || parts < 1)) return 2;
+    once = argc > 3 && !strcmp(argv[3], "once");
     if (tk_pool_new(&pool, 3, false) != TK_OK) return 1;
     if (tk_device_open(&gpu, "cuda", false) != TK_OK) print_message("skipped: no CUDA device, for the rows of CUDA\n");
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

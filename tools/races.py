@@ -23,13 +23,13 @@ def entries():
 
 
 def line_of(file, number, seen={}):
-    """The text of a line of src/, wherever it was compiled"""
+    """The text of a line of src/, wherever it was compiled, and of its neighbours: a statement may take several"""
     if not file or "src/" not in file:
         return ""
     path = ROOT / "src" / file.rsplit("src/", 1)[1]
     if path not in seen:
         seen[path] = path.read_text().splitlines() if path.exists() else []
-    return seen[path][int(number) - 1] if int(number) <= len(seen[path]) else ""
+    return " ".join(seen[path][max(0, int(number) - 2):int(number) + 1])
 
 
 def main():
