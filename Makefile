@@ -7,11 +7,16 @@ BUILD ?= build
 THREADED = $(addprefix test_,core device fuse generate kernels linear models pool program tokenizer)
 TOKAMAK = $(BUILD)/bin/tokamak
 
-.PHONY: all cuda bundle demo check bench judge asan tsan sanitize fuzz lint format docs install deps clean help
+.PHONY: all configure command cuda bundle demo check bench judge asan tsan sanitize fuzz lint format docs install deps clean help
 
-all: deps                ## build the command, the libraries and the tests into build/
-	@cmake --preset release -B $(BUILD) $(CMAKE_ARGS) >/dev/null
+all: configure           ## build the command, the libraries and the tests into build/
 	@cmake --build $(BUILD)
+
+configure: deps
+	@cmake --preset release -B $(BUILD) $(CMAKE_ARGS) >/dev/null
+
+command: configure       ## build the command alone
+	@cmake --build $(BUILD) --target tokamak_cli
 
 cuda: deps              ## fetch the CUDA compiler into ~/.cache (no root, no GPU needed), then build with it
 	@tools/cuda.sh >/dev/null && $(MAKE) --no-print-directory all
@@ -19,7 +24,7 @@ cuda: deps              ## fetch the CUDA compiler into ~/.cache (no root, no GP
 bundle: all              ## a folder for GPU machines without packages, build/bundle; then its tools/device_check.sh
 	@tools/bundle.sh $(BUILD)
 
-demo: all                ## fetch a small model (98 MB) and let it answer
+demo: command            ## fetch a small model (93 MB) and let it answer
 	@$(TOKAMAK) pull smollm2
 	@$(TOKAMAK) run smollm2 -p "Why is the sky blue?" -n 96 --temp 0
 	@$(TOKAMAK) bench smollm2 -p 128 -n 64 -r 3
@@ -27,7 +32,7 @@ demo: all                ## fetch a small model (98 MB) and let it answer
 check: all               ## run all tests (no network needed)
 	@ctest --test-dir $(BUILD) --output-on-failure -j 2
 
-bench: all               ## measure the kernels of this machine
+bench: command           ## measure the kernels of this machine
 	@$(TOKAMAK) bench ops
 
 judge: all               ## compare with llama.cpp, transformers and HF tokenizers from PyPI (several GB, an hour)
@@ -51,7 +56,7 @@ lint:                    ## clang-format, clang-tidy, cppcheck, the tree's own r
 format:                  ## clang-format all C files in place
 	@git ls-files '*.c' '*.h' | grep -v "unicode_\(data\|hf\|sets\).h" | xargs clang-format -i
 
-docs: all                ## write README's tables of what is supported anew
+docs: command            ## write README's tables of what is supported anew
 	@python3 tools/update_readme.py $(TOKAMAK)
 
 install: all             ## install below PREFIX (default /usr/local)

@@ -90,11 +90,12 @@ static tk_status render(source *src, const char *where, const char *json, size_t
     json_error_t e;
     json_t *chat = json_loadb(json, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     tk_status s;
+    if (json_is_array(chat)) chat = json_pack("{s:o}", "messages", chat);
     if (!json_is_object(chat))
         s = TK_FAIL(TK_E_FORMAT,
-                    "%s is no chat\n%s%s\ngive a JSON object: {\"messages\": [{\"role\": \"user\", "
-                    "\"content\": \"...\"}]}",
-                    where, chat ? "it is JSON, but no object" : e.text, "");
+                    "%s is no chat\n%s\ngive a JSON object: {\"messages\": [{\"role\": \"user\", "
+                    "\"content\": \"...\"}]}, or the list alone",
+                    where, chat ? "it is JSON, but neither object nor list" : e.text);
     else {
         add_standard(chat, src);
         char *text = json_dumps(chat, JSON_COMPACT);
@@ -135,7 +136,7 @@ static tk_status render_lines(source *src, const char *path) {
 }
 
 const cli_option options_template[] = {
-    { "-f,--file", CLI_STRING, "FILE", "(stdin)", "the chat: {\"messages\": [...], \"tools\": [...], ...}" },
+    { "-f,--file", CLI_STRING, "FILE", "(stdin)", "the chat: {\"messages\": [...], \"tools\": [...], ...}, or the messages alone" },
     { "--template", CLI_STRING, "NAME", "(tool_use with tools, else default)",
       "which, if the model has several" },
     { "--jsonl", CLI_STRING, "FILE", NULL, "one chat a line in, one JSON string a line out" },
