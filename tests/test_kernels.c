@@ -599,47 +599,10 @@ static void paged_attention_has_the_bits_of_attention(void **state) {
     }
 }
 
-/* attn_paged_quant gives what quant makes of attn_paged's result. */
-static void fused_attention_is_attention_rounded(void **state) {
-    (void)state;
-    for (int i = 0; i < tk_nkernels; i++) {
-        row *r = &tk_kernels[i], *plain = NULL;
-        if (r->op != TK_OP_attn_paged_quant || !gpu || r->needs & ~gpu->features) continue;
-        for (int j = 0; j < tk_nkernels; j++)
-            if (tk_kernels[j].op == TK_OP_attn_paged && tk_kernels[j].needs == r->needs && tk_kernels[j].weight == r->weight)
-                plain = &tk_kernels[j];
-        assert_non_null(plain);
-        for (int c = 0; c < op_ncases; c++) {
-            rng random = { test_seed(), 0 };
-            instance in;
-            if (strcmp(op_cases[c].op, "attn_paged")) continue;
-            instance_make(&in, &op_cases[c], &random);
-            if (round_operands(&in, plain, r->weight, false)) {
-                trial t = { .r = plain, .fn = plain->fn[0], .weight = r->weight, .in = &in, .text = "attn_paged" };
-                op_call want = run_row(&t, NULL, 0);
-                tk_kernel_row narrow = *plain;
-                narrow.out = TK_BF16;
-                t.r = &narrow, t.fn = r->fn[0];
-                op_call got = run_row(&t, NULL, 1u << 1);
-                for (int64_t k = 0; k < (int64_t)(want.size[0] / sizeof(float)); k++) {
-                    uint16_t rounded[1];
-                    float y = (float)want.out[0][k];
-                    tk_formats[TK_BF16].pack(rounded, &y, 1, 1, 0);
-                    if (memcmp(rounded, (uint16_t *)got.bytes[0] + k, sizeof *rounded))
-                        fail_msg("%s (%s, cache %s): output [%d] differs", r->name, in.text, tk_formats[r->weight].name, (int)k);
-                }
-                op_call_free(&want), op_call_free(&got);
-            }
-            instance_free(&in);
-        }
-    }
-}
-
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row),
         cmocka_unit_test(paged_attention_has_the_bits_of_attention),
-        cmocka_unit_test(fused_attention_is_attention_rounded),
     };
     if (argc > 1) filter = argv[1];
     if (argc > 2 && (sscanf(argv[2], "%d/%d", &part, &parts) != 2 || parts < 1)) return 2;

@@ -15,6 +15,5 @@ ldd "$out"/bin/* "$out"/lib/* | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | so
   grep -vE '/(libc|libm|libdl|libpthread|librt|libresolv|libtokamak|ld-linux[^/]*)\.so' | xargs cp -L -t "$out/lib"
 cp tools/{device_check.sh,races.py,races.txt,make_shape_model.py,bench_gpu.py,judge_device.py,judge_common.py,judge_requantized.py} "$out/tools"
 cp bench/*.py "$out/bench"
-mkdir -p "$out/src" && cp -r src/cuda "$out/src" # races.py names lines of it
 cp -r tests/data "$out/tests"
 du -sm "$out" | awk '{ print "bundle: " $2 ", " $1 " MB"; exit $1 > 60 }'
