@@ -129,6 +129,8 @@ typedef struct cli_table {
 cli_table cli_table_new(const char *headers);
 void cli_cell(cli_table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 tk_status cli_table_print(cli_table *t);
+/* One of the two forms of an answer goes to stdout, both are freed. */
+tk_status cli_print_either(bool as_json, json_t *answer, cli_table *t);
 
 /* "98.4 MB" (decimal units) into a rotating buffer: up to 8 results may be in use. */
 const char *cli_bytes(double bytes);

@@ -67,12 +67,8 @@ tk_status cmd_ls(const cli_args *a) {
     }
     bool empty = !list.count;
     tk_hub_list_free(&list);
-    if (cli_flag(a, "--json")) {
-        tk_buf_free(&table.cells);
-        return cli_print_json(array);
-    }
+    if (!empty || cli_flag(a, "--json")) return cli_print_either(cli_flag(a, "--json"), array, &table);
     json_decref(array);
-    if (!empty) return cli_table_print(&table);
     tk_buf_free(&table.cells);
     cli_note("no models here yet; `tokamak pull smollm2` brings a small one");
     return TK_OK;

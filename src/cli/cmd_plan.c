@@ -105,13 +105,8 @@ tk_status cmd_plan(const cli_args *a) {
         cli_cell(&table, "on %s", i->device);
     else
         cli_cell(&table, "%s is free now", cli_bytes((double)free_now));
-    tk_status s;
-    if (cli_flag(a, "--json")) {
-        tk_buf_free(&table.cells);
-        s = cli_print_json(json);
-    } else {
-        json_decref(json);
-        s = cli_table_print(&table);
+    const tk_status s = cli_print_either(cli_flag(a, "--json"), json, &table);
+    if (!cli_flag(a, "--json")) {
         const size_t a_layer = i->state / (size_t)TK_MAX(layers, 1);
         printf("context %lld x %d, KV cache %s: %s a layer; work is %.3f of the least possible, its top at "
                "op %s\n",
@@ -205,13 +200,8 @@ tk_status cmd_explain(const cli_args *a) {
                                               "times", times, "op", tk_op_info(r->op)->name, "kernel", kernel,
                                               "why", why, "operands", types));
     }
-    tk_status s;
-    if (cli_flag(a, "--json")) {
-        tk_buf_free(&table.cells);
-        s = cli_print_json(json);
-    } else {
-        json_decref(json);
-        s = cli_table_print(&table);
+    const tk_status s = cli_print_either(cli_flag(a, "--json"), json, &table);
+    if (!cli_flag(a, "--json")) {
         int merged = 0;
         for (int k = 0; k < TK_OPS; k++) merged += p->counts.merged[k];
         printf("%d records; %d computed once instead of again, %d windows fused\n", p->nrecords, merged,

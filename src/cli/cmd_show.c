@@ -198,12 +198,7 @@ static tk_status list_tensors(const tk_modelfile *f, bool json) {
         json_array_append_new(array, json_pack("{s:s, s:s, s:o, s:I}", "name", t[i].name, "type", t[i].type,
                                                "shape", dims, "bytes", (json_int_t)t[i].bytes));
     }
-    if (json) {
-        tk_buf_free(&table.cells);
-        return cli_print_json(array);
-    }
-    json_decref(array);
-    return cli_table_print(&table);
+    return cli_print_either(json, array, &table);
 }
 
 static tk_status list_meta(const tk_modelfile *f, bool json) {
@@ -216,12 +211,7 @@ static tk_status list_meta(const tk_modelfile *f, bool json) {
         cli_cell(&table, "%s", m[i].value);
         json_object_set_new(object, m[i].key, json_string(m[i].value));
     }
-    if (json) {
-        tk_buf_free(&table.cells);
-        return cli_print_json(object);
-    }
-    json_decref(object);
-    return cli_table_print(&table);
+    return cli_print_either(json, object, &table);
 }
 
 /* `problem`: why it is no usable model, three lines; NULL if it is one */
@@ -245,12 +235,7 @@ static tk_status show(tk_modelfile *f, const char *problem, bool json) {
     add_sampling(&r, f);
     json_object_set_new(r.root, "usable", json_boolean(!problem));
     if (problem) finding(&r, "problem", json_string(text), "%.*s", (int)strcspn(text, "\n"), text);
-    if (json) {
-        tk_buf_free(&r.table.cells);
-        return cli_print_json(r.root);
-    }
-    json_decref(r.root);
-    return cli_table_print(&r.table);
+    return cli_print_either(json, r.root, &r.table);
 }
 
 const cli_option options_show[] = {

@@ -136,6 +136,15 @@ tk_status cli_table_print(cli_table *t) {
     return s;
 }
 
+tk_status cli_print_either(bool as_json, json_t *answer, cli_table *t) {
+    if (!as_json) {
+        json_decref(answer);
+        return cli_table_print(t);
+    }
+    tk_buf_free(&t->cells);
+    return cli_print_json(answer);
+}
+
 const char *cli_bytes(double bytes) {
     static _Thread_local char ring[8][24];
     static _Thread_local unsigned next;
