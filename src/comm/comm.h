@@ -9,6 +9,5 @@ typedef struct tk_local tk_local;
  * slowest), valid until tk_local_free. */
 tk_status tk_local_new(tk_local **out, const tk_mesh *mesh);
 void tk_local_free(tk_local *l);
-int tk_local_ranks(const tk_local *l);
 tk_comm *tk_local_comm(tk_local *l, int rank);
 #endif

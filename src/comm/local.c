@@ -116,5 +116,4 @@ void tk_local_free(tk_local *l) {
     free(l->shown), free(l->comms), free(l);
 }
 
-int tk_local_ranks(const tk_local *l) { return l->ranks; }
 tk_comm *tk_local_comm(tk_local *l, int rank) { return &l->comms[rank]; }

@@ -16,6 +16,4 @@ typedef enum tk_unit { TK_UNIT_F32, TK_UNIT_INT8, TK_UNIT_BF16 } tk_unit;
  * vectors, or tiles (AMX) for int8 and bfloat16 (float32's where it has none for bfloat16). The best of 60 passes of a
  * millisecond or so. */
 double tk_measure_ops(tk_pool *pool, tk_unit unit);
-/* Bytes of the last-level cache; 0 when the system does not tell. */
-size_t tk_cpu_cache(void);
 #endif

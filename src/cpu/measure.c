@@ -40,7 +40,8 @@ static void read_all(void *arg, int ith, int nth) {
     j->sums[ith % (int)TK_COUNT(j->sums)] = s[0];
 }
 
-size_t tk_cpu_cache(void) {
+/* Bytes of the last-level cache; 0 when the system does not tell */
+static size_t last_cache(void) {
     long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE), l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
     return (size_t)TK_MAX(TK_MAX(l3, l2), 0);
 }
@@ -48,7 +49,7 @@ size_t tk_cpu_cache(void) {
 tk_status tk_measure_read(tk_pool *pool, size_t bytes, int reps, double *bytes_per_second) {
     const size_t huge = 2 << 20;
     if (!bytes) {
-        bytes = TK_MIN(TK_MAX(4 * tk_cpu_cache(), (size_t)256 << 20), (size_t)2 << 30);
+        bytes = TK_MIN(TK_MAX(4 * last_cache(), (size_t)256 << 20), (size_t)2 << 30);
         bytes = TK_MIN(bytes, tk_mem_available() / 4);
     }
     bytes = TK_MAX(tk_align(bytes, huge), huge);

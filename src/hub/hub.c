@@ -13,12 +13,11 @@
 #include "base/split.h"
 #include "hub/hub.h"
 
-const tk__hub_model tk__hub_models[] = {
+static const tk__hub_model models[] = {
 #define MODEL(...) { __VA_ARGS__ },
 #include "hub/models.def"
 #undef MODEL
 };
-const size_t tk__hub_model_count = TK_COUNT(tk__hub_models);
 
 /* ---- names ------------------------------------------------------------------------------------------- */
 
@@ -27,7 +26,8 @@ bool tk__hub_ends(const char *s, const char *tail) {
     return n >= t && !strcmp(s + n - t, tail);
 }
 
-bool tk__hub_safe_word(const char *word, size_t most) {
+/* [A-Za-z0-9._-]+, no "..": fit for one path component */
+static bool safe_word(const char *word, size_t most) {
     size_t n = strlen(word);
     for (size_t i = 0; i < n; i++)
         if (!isalnum((unsigned char)word[i]) && !strchr("._-", word[i])) return false;
@@ -61,8 +61,8 @@ bool tk__hub_safe_path(const char *path) {
 }
 
 static bool known_name(const char *name, tk__hub_name *out) {
-    for (size_t i = 0; i < tk__hub_model_count; i++) {
-        const tk__hub_model *m = &tk__hub_models[i];
+    for (size_t i = 0; i < TK_COUNT(models); i++) {
+        const tk__hub_model *m = &models[i];
         if (strcmp(name, m->name) != 0) continue;
         const char *slash = strrchr(m->member, '/');
         out->known = m;
@@ -89,7 +89,7 @@ static bool parse(const char *name, tk__hub_name *out) {
         memcpy(org, repo, (size_t)(slash - repo));
         last = out->repo + (slash - repo) + 1;
     }
-    if ((slash && !tk__hub_safe_word(org, 96)) || !tk__hub_safe_word(last, 96) || strstr(out->repo, "--"))
+    if ((slash && !safe_word(org, 96)) || !safe_word(last, 96) || strstr(out->repo, "--"))
         return false;
     if (colon && (!tk__hub_safe_path(colon + 1) || strlen(colon + 1) >= sizeof out->file)) return false;
     if (colon) strcpy(out->file, colon + 1);
@@ -106,7 +106,7 @@ static const char known_names[] =
     ;
 #undef MODEL
 
-tk_status tk__hub_parse(const char *name, tk__hub_name *out) {
+static tk_status must_parse(const char *name, tk__hub_name *out) {
     if (parse(name, out)) return TK_OK;
     return TK_FAIL(
         TK_E_USAGE,
@@ -243,7 +243,9 @@ static void name_ggufs(const tk__hub_files *files, char *out, size_t room) {
     if (all > shown) snprintf(out + at, room - at, " and %zu more", all - shown);
 }
 
-tk_status tk__hub_pick(const tk__hub_files *files, const char *want, const char *where, const char **picked) {
+/* Which file `want` means: that name, or the only GGUF whose name contains it (any case). `where`: for
+ * messages. */
+static tk_status pick(const tk__hub_files *files, const char *want, const char *where, const char **picked) {
     char names[1200];
     size_t hits = 0;
     for (size_t i = 0; i < files->count; i++) {
@@ -268,7 +270,7 @@ tk_status tk__hub_choose(const tk__hub_files *files, const char *want, const cha
     bool config = false, weights = false;
     size_t ggufs = 0;
     *picked = NULL;
-    if (*want) return tk__hub_pick(files, want, where, picked);
+    if (*want) return pick(files, want, where, picked);
     for (size_t i = 0; i < files->count; i++) {
         const char *name = files->names[i];
         config |= !strcmp(name, "config.json");
@@ -302,7 +304,7 @@ static tk_status snapshot(tk_arena *arena, const char *folder, char **out) {
     TK_TRY(tk__hub_path(arena, &ref, "%s/refs/main", folder));
     if (tk_file_exists(ref) && tk_file_read(&text, ref, 200) == TK_OK) {
         text.data[strcspn(text.data, "\r\n ")] = 0;
-        if (tk__hub_safe_word(text.data, 128) &&
+        if (safe_word(text.data, 128) &&
             tk__hub_path(arena, out, "%s/snapshots/%s", folder, text.data) != TK_OK)
             *out = NULL;
     }
@@ -371,7 +373,7 @@ tk_status tk_hub_resolve(const char *name, char **path) {
 tk_status tk_hub_pull(const char *name, const tk_hub_watch *watch, char **path) {
     *path = NULL;
     tk__hub_name n;
-    TK_TRY(tk__hub_parse(name, &n));
+    TK_TRY(must_parse(name, &n));
     const char *offline = getenv("HF_HUB_OFFLINE");
     bool off = offline && *offline && strcmp(offline, "0") != 0 && strcasecmp(offline, "false") != 0 &&
                strcasecmp(offline, "no") != 0;
@@ -396,9 +398,9 @@ tk_status tk_hub_pull(const char *name, const tk_hub_watch *watch, char **path) 
 
 /* "models--a--b" -> "a/b", or a known model's name */
 static void display_name(char out[256], const char *folder) {
-    for (size_t i = 0; i < tk__hub_model_count; i++) {
+    for (size_t i = 0; i < TK_COUNT(models); i++) {
         tk__hub_name n = { 0 };
-        known_name(tk__hub_models[i].name, &n);
+        known_name(models[i].name, &n);
         if (!strcmp(n.folder, folder)) {
             snprintf(out, 256, "%s", n.known->name);
             return;

@@ -59,8 +59,6 @@ typedef struct tk__hub_model { /* a row of models.def */
     uint64_t bytes;
     const char *sha256, *what;
 } tk__hub_model;
-extern const tk__hub_model tk__hub_models[];
-extern const size_t tk__hub_model_count;
 
 typedef struct tk__hub_name {   /* a parsed name */
     const tk__hub_model *known; /* or NULL: from a hub */
@@ -68,11 +66,8 @@ typedef struct tk__hub_name {   /* a parsed name */
     char folder[220];           /* "models--org--repo" */
     char file[1024];            /* "" if none was asked for */
 } tk__hub_name;
-tk_status tk__hub_parse(const char *name, tk__hub_name *out);
 /* A relative path with no "..", no control bytes, no empty parts, of sane length, in UTF-8. */
 bool tk__hub_safe_path(const char *path);
-/* [A-Za-z0-9._-]+, no "..": fit for one path component */
-bool tk__hub_safe_word(const char *word, size_t most);
 
 typedef struct tk__hub_files {
     char **names; /* relative paths */
@@ -81,9 +76,6 @@ typedef struct tk__hub_files {
 tk_status tk__hub_files_add(tk_arena *arena, tk__hub_files *files, const char *name);
 /* The files below a snapshot, broken links left out. */
 tk_status tk__hub_files_in(tk_arena *arena, tk__hub_files *files, const char *folder);
-/* Which file `want` means: that name, or the only GGUF whose name contains it (any case). `where`: for
- * messages. */
-tk_status tk__hub_pick(const tk__hub_files *files, const char *want, const char *where, const char **picked);
 bool tk__hub_ends(const char *s, const char *tail);
 /* The model within a list of files: *picked is a GGUF, or NULL when the folder itself is the model. */
 tk_status tk__hub_choose(const tk__hub_files *files, const char *want, const char *where,

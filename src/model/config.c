@@ -18,7 +18,7 @@ static const struct {
     { "relu", TK_ACT_RELU },
 };
 
-tk_status tk__act_by_name(tk_act *out, const char *name) {
+static tk_status act_by_name(tk_act *out, const char *name) {
     for (size_t i = 0; i < TK_COUNT(acts); i++)
         if (!strcmp(acts[i].name, name)) {
             *out = acts[i].act;
@@ -130,7 +130,7 @@ tk_status tk__key_act(tk_config *c, const tk__keys *k, const char *key, tk_act a
     if (v.kind <= TK__NULL) return TK_OK;
     if (v.kind != TK__TEXT)
         return TK_FAIL(TK_E_FORMAT, "%s: %s must be a string\nit is %s", k->name, key, kind_names[v.kind]);
-    return tk__act_by_name(&c->act, v.s);
+    return act_by_name(&c->act, v.s);
 }
 
 bool tk__key_true(const tk__keys *k, const char *key, bool absent) {

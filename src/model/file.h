@@ -200,7 +200,6 @@ typedef struct tk__keys {
     tk__value (*item)(const void *ctx, const char *key, size_t i); /* of a list; NONE: no list, or it is shorter */
     tk_arena *arena;                                               /* for lists of the config */
 } tk__keys;
-tk__value tk__json_value(const json_t *j);
 tk__value tk__json_get(const void *object, const char *key); /* the .get of a JSON object */
 tk__value tk__json_item(const void *object, const char *key, size_t i);
 /* Keys of a JSON object; arena NULL where no list is asked for. */
@@ -222,7 +221,6 @@ tk_status tk__config_rope_json(tk_config *c, const json_t *config, tk_arena *are
 tk_status tk__config_rope_gguf(tk_config *c, const tk__keys *k);
 /* Last checks, once all fields are set (and vocab is known). */
 tk_status tk__config_check(tk_config *c);
-tk_status tk__act_by_name(tk_act *out, const char *name);
 /* One number by key. TK_OK with *out untouched if the key is absent or null. */
 tk_status tk__key_real(const tk__keys *k, const char *key, double min, double max, float *out);
 tk_status tk__key_int(const tk__keys *k, const char *key, int64_t min, int64_t max, int *out);

@@ -27,7 +27,7 @@ tk_status tk__json_file(json_t **out, const char *path, size_t limit) {
     return s;
 }
 
-tk__value tk__json_value(const json_t *j) {
+static tk__value value_of(const json_t *j) {
     tk__value v = { TK__OTHER };
     if (!j)
         v.kind = TK__NONE;
@@ -45,10 +45,10 @@ tk__value tk__json_value(const json_t *j) {
 }
 
 tk__value tk__json_get(const void *object, const char *key) {
-    return tk__json_value(json_object_get(object, key));
+    return value_of(json_object_get(object, key));
 }
 
 tk__value tk__json_item(const void *object, const char *key, size_t i) {
     const json_t *list = json_object_get(object, key);
-    return i < json_array_size(list) ? tk__json_value(json_array_get(list, i)) : (tk__value){ TK__NONE };
+    return i < json_array_size(list) ? value_of(json_array_get(list, i)) : (tk__value){ TK__NONE };
 }
