@@ -30,10 +30,10 @@ def logits(ours, model, all_ids, device):
         return list(pool.map(lambda ids: ours.logits(model, ids, "--device", device), all_ids))
 
 
-def judge(report, ours, name, path):
+def judge(report, ours, name, path, most):
     truth = Truth(path, "cuda")
     texts = []
-    for text in sorted(TEXTS.glob("*.txt")):
+    for text in sorted(TEXTS.glob("*.txt"))[:most]:
         ids = ours.json("tokenize", path, "-f", text, "--no-special")[:TEXT]
         assert len(ids) == TEXT, f"{text} has {len(ids)} tokens only"
         texts.append(ids)
@@ -66,6 +66,7 @@ def main():
     args.add_argument("model")
     args.add_argument("--bin", default="build/bin")
     args.add_argument("--types", default="file,BF16,Q8_0,Q4_0,Q4_K_M,Q6_K", help="'file': as it is")
+    args.add_argument("--texts", type=int, default=20, help="how many of the committed texts, and so prompts")
     args = args.parse_args()
     ours, report = Tokamak(pathlib.Path(args.bin).resolve().parent), Report("device")
     file_types = FILE_TYPES | MORE_TYPES
@@ -75,7 +76,7 @@ def main():
             if name != "file":
                 path = os.path.join(folder, name + ".gguf")
                 requantize(args.model, path, file_types[name], pure=name in FILE_TYPES)
-            judge(report, ours, f"{name} ({' '.join(sorted(types_in(path)))})", path)
+            judge(report, ours, f"{name} ({' '.join(sorted(types_in(path)))})", path, args.texts)
     report.exit()
 
 
