@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything that needs a GPU, from a bundle (tools/bundle.sh) or a build folder beside the source. Run it on the GPU machine:
 #     tools/device_check.sh [ops|models|sanitize|speed ...]       default: all of them; under 10 minutes
-# ops: every row of the kernel table, products, fused windows, several seeds; models: whole models, invariance, greedy text;
+# ops: every row of the kernel table with two seeds, products, fused windows; models: whole models, invariance, greedy text;
 # sanitize: memcheck, racecheck, synccheck and initcheck over the same at small shapes, in parts side by side; speed: timings.
 # LOGS names a folder that keeps every step's output, JOBS how many run at once, LIMIT the seconds of one part, MODEL a file for
 # the timings (default: a small one of the tests).
@@ -36,11 +36,12 @@ greedy() { # the same answer from both devices
 }
 
 ops() {
-  local seed
-  echo "rows|test_kernels cuda"
-  for seed in 3 1795282344 777001 777002; do echo "rows, seed $seed|TOKAMAK_TEST_SEED=$seed test_kernels cuda"; done
-  echo "products|test_gemm"
+  local seed part
   echo "fused windows|test_windows"
+  for seed in $RANDOM$RANDOM 1795282344; do
+    for part in 0 1 2 3; do echo "rows $part of 4, seed $seed|TOKAMAK_TEST_SEED=$seed test_kernels cuda $part/4"; done
+  done
+  echo "products|test_gemm"
 }
 models() {
   echo "whole models|test_models cuda"
