@@ -65,7 +65,8 @@ sanitize() {
   done
 }
 command -v compute-sanitizer >/dev/null || PATH=$PATH:/usr/local/cuda/bin
-"$bin/tokamak" doctor | grep -iE 'gpu|cpu +model'
+"$bin/tokamak" doctor | grep -iE "gpu|cpu +model" | tee "$LOGS/machine.log"
+grep -q "no CUDA" "$LOGS/machine.log" && exit 2
 failures=0
 for part in "${@:-ops models sanitize speed}"; do
   for what in $part; do
