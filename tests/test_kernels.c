@@ -451,14 +451,30 @@ static void see_as_bf16(tensor *t) {
     free(t->file), t->file = file, t->file_type = type;
 }
 
-/* Panels that keep scales as bfloat16 are given files whose scales are such; the scale is a block's first number. */
+/* The power of two not above |v|, with its sign */
+static float power_of_two(float v) { return v == 0 || !isfinite(v) ? v : copysignf(ldexpf(1, ilogbf(v)), v); }
+
+/* Do panels of this format keep scales? */
+static bool keeps_scales(tk_dtype type) { return type > TK_H_BF16 && type <= TK_H_Q6_K; }
+
+/* Panels keep scales and minima as bfloat16: they are given files where these are powers of two, so that nothing is
+ * rounded. */
 static void round_scales(tensor *t) {
     const tk_format *f = &tk_formats[t->file_type];
+    const int at = t->file_type == TK_Q6_K ? 208 : 0;
+    const bool two = t->file_type == TK_Q4_1 || t->file_type == TK_Q5_1 || t->file_type == TK_Q4_K || t->file_type == TK_Q5_K;
     float *line = malloc((size_t)t->cols * sizeof *line);
     for (int64_t i = 0; i < t->rows * (t->cols / f->block); i++) {
-        uint8_t *d = (uint8_t *)t->file + i * f->bytes;
-        const uint16_t h = tk_f32_f16(tk_bf16_f32(tk_f32_bf16(tk_f16_f32(tk_le16(d)))));
-        memcpy(d, &h, sizeof h);
+        uint8_t *d = (uint8_t *)t->file + i * f->bytes + at;
+        if (t->file_type == TK_F8) {
+            const float v = power_of_two(tk_bits_f32(tk_le32(d)));
+            memcpy(d, &v, sizeof v);
+            continue;
+        }
+        for (int j = 0; j <= two; j++) {
+            const uint16_t h = tk_f32_f16(power_of_two(tk_f16_f32(tk_le16(d + 2 * j))));
+            memcpy(d + 2 * j, &h, sizeof h);
+        }
     }
     for (int64_t row = 0; row < t->rows; row++) {
         f->unpack(line, t->file, t->rows, t->cols, row);
@@ -482,7 +498,7 @@ static bool round_operands(instance *in, row *r, tk_dtype weight, bool gradients
             const tk_dtype type = dtype_of(in, sig, i, r, weight);
             if (!has_size(t, type)) return false;
             if (i < sig->nin) tensor_round(t, t->integer ? TK_I32 : plain_form(type));
-            if (i < sig->nin && tk__h_bf16_scale(is(in, " pack ") ? r->out : type)) round_scales(t);
+            if (i < sig->nin && keeps_scales(is(in, " pack ") ? r->out : type)) round_scales(t);
             if (i < sig->nin && is(in, " linear ") && r->needs & TK_CUDA_SM90 && r->act == TK_BF16) see_as_bf16(t);
             if (i < sig->nin && !strcmp(t->name, "q")) tensor_round(t, products_in(in, r, weight));
         }

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of many tokens with quantized weights of 256 numbers. */
-#include "cuda/gemm_launch.cuh"
+/* Products of many tokens: kernels of some formats; split so that they compile side by side. */
 #include "cuda/gemm_registers.cuh"
 
 namespace tk {
 
-const gemm_tiling gemm_tilings_k[GEMM_QUANTIZED] = {
-    gemm_tiling_of<gemm_shape<TK_H_Q4_K, 256, 4>>(0.8f, 4.0f),
-    gemm_tiling_of<gemm_shape<TK_H_Q5_K, 256, 4>>(0.8f, 4.0f),
-    gemm_tiling_of<gemm_shape<TK_H_Q6_K, 256, 4>>(0.8f, 4.0f),
-};
+template struct gemm_tilings<TK_H_Q4_1>;
+template struct gemm_tilings<TK_H_Q5_1>;
+template struct gemm_tilings<TK_H_Q6_K>;
 
 } // namespace tk

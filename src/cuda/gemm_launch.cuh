@@ -38,7 +38,7 @@ inline bool make_map(CUtensorMap *m, CUtensorMapDataType type, int rank, const v
 template <class S>
 static bool map_weight(CUtensorMap *m, const void *w, int64_t apart, int64_t rows, int64_t depth) {
     const cuuint64_t bytes = gemm_slab<S::FORMAT>::BYTES, panels = (cuuint64_t)tk_ceil_div(rows, 16);
-    const cuuint64_t slabs = (cuuint64_t)tk_ceil_div(depth, S::EACH);
+    const cuuint64_t slabs = (cuuint64_t)depth;
     const bool eights = apart && !S::REGISTERS;
     const cuuint32_t two = apart ? 2 : 1, half = (cuuint32_t)bytes / 16; /* numbers of 8 bytes */
     const cuuint64_t dim[5] = { half, eights ? two : 2, eights ? 2 : two, slabs, panels };
@@ -105,7 +105,7 @@ template <class S, int END> static bool launch(const gemm_problem *p, int column
     const int64_t tiles = (int64_t)g.row_tiles * g.token_tiles;
     cudaLaunchConfig_t c = {};
     cudaLaunchAttribute a[2] = {};
-    c.gridDim = (unsigned)(TK_MIN(tiles, (int64_t)(sm_count() / S::CLUSTER)) * S::CLUSTER);
+    c.gridDim = (unsigned)(TK_MIN(tiles, (int64_t)(S::BLOCKS * sm_count() / S::CLUSTER)) * S::CLUSTER);
     c.blockDim = S::THREADS, c.dynamicSmemBytes = S::BYTES, c.stream = p->stream;
     a[0].id = cudaLaunchAttributeProgrammaticStreamSerialization,
     a[0].val.programmaticStreamSerializationAllowed = 1;
@@ -120,20 +120,24 @@ typedef bool gemm_launcher(const gemm_problem *p, int columns);
  * 64 k and the rest of a round of tiles take, one on each SM (docs/FACTS.md) */
 struct gemm_tiling {
     gemm_launcher *run[4];
-    int format, tokens;
+    int format, rows, tokens;
     float step, fixed;
 };
 template <class S> constexpr gemm_tiling gemm_tiling_of(float step, float fixed) {
     return { { launch<S, GEMM_F32>, S::REGISTERS ? NULL : launch<S, GEMM_BF16>, launch<S, GEMM_ADD>,
                launch<S, GEMM_GLU> },
              S::FORMAT,
+             S::ROWS,
              S::TOKENS,
              step,
              fixed };
 }
 
-enum { GEMM_QUANTIZED = 3 };
-extern const gemm_tiling gemm_tilings_q[GEMM_QUANTIZED], gemm_tilings_k[GEMM_QUANTIZED];
+/* The tiles of a quantized format */
+enum { GEMM_QUANTIZED = 4 };
+template <int FORMAT> struct gemm_tilings {
+    static const gemm_tiling all[GEMM_QUANTIZED];
+};
 
 } // namespace tk
 #endif

@@ -5,20 +5,20 @@
 #ifndef TK_GEMM_REGISTERS_CUH
 #define TK_GEMM_REGISTERS_CUH
 #include "cuda/fragments.cuh"
-#include "cuda/gemm_sm90.cuh"
+#include "cuda/gemm_launch.cuh"
 
 namespace tk {
 
 template <int FORMAT> struct gemm_slab {
-    enum { BYTES = fragments<FORMAT>::BYTES, STAGES = fragments<FORMAT>::K / 64 };
+    enum { BYTES = fragments<FORMAT>::BYTES };
 };
 
 /* Rows of gate in the upper eight, of up in the lower eight of a warp's 16: half H of two panels */
 template <int FORMAT, int H>
-__device__ inline void gated_fragments(uint32_t (&a)[16], uint32_t gate, uint32_t up, int sub, int lane) {
+__device__ inline void gated_fragments(uint32_t (&a)[16], uint32_t gate, uint32_t up, int lane) {
     uint32_t u[16], v[16];
-    fragments<FORMAT>::load(u, gate, sub, lane);
-    fragments<FORMAT>::load(v, up, sub, lane);
+    fragments<FORMAT>::load(u, gate, 0, lane);
+    fragments<FORMAT>::load(v, up, 0, lane);
 #pragma unroll
     for (int j = 0; j < 16; j += 4)
         a[j] = u[j + H], a[j + 1] = v[j + H], a[j + 2] = u[j + 2 + H], a[j + 3] = v[j + 2 + H];
@@ -27,26 +27,23 @@ __device__ inline void gated_fragments(uint32_t (&a)[16], uint32_t gate, uint32_
 /* Quantized weights: those of the next 64 k are made while products of these run, in the other set of
  * registers. */
 template <class S, int END>
-__device__ inline void multiply_step(float (&d)[S::TOKENS / 2], uint32_t (&a)[16], int k, int depth,
-                                     uint32_t room, int member, ring *r, ring *w) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, sub = k % S::EACH;
+__device__ inline void multiply_step(float (&d)[S::TOKENS / 2], uint32_t (&a)[16], int k, uint32_t room, int member, ring *r, ring *w) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
     const uint32_t slab = room + S::W_AT + w->at * S::W_BYTES;
     constexpr int bytes = gemm_slab<S::FORMAT>::BYTES;
-    if (sub == 0) barrier_wait(room + S::W_FULL_AT + 8 * w->at, w->turn);
+    barrier_wait(room + S::W_FULL_AT + 8 * w->at, w->turn);
     if (END == GEMM_GLU) {
         const uint32_t gate = slab + (2 * member + warp / 2) * 2 * bytes;
         if (warp % 2 == 0)
-            gated_fragments<S::FORMAT, 0>(a, gate, gate + bytes, sub, lane);
+            gated_fragments<S::FORMAT, 0>(a, gate, gate + bytes, lane);
         else
-            gated_fragments<S::FORMAT, 1>(a, gate, gate + bytes, sub, lane);
+            gated_fragments<S::FORMAT, 1>(a, gate, gate + bytes, lane);
     } else {
-        fragments<S::FORMAT>::load(a, slab + (4 * member + warp) * bytes, sub, lane);
+        fragments<S::FORMAT>::load(a, slab + (4 * member + warp) * bytes, 0, lane);
     }
-    if (sub == S::EACH - 1 || k == depth - 1) {
-        __syncwarp();
-        if (lane == 0) barrier_arrive(room + S::W_EMPTY_AT + 8 * w->at);
-        advance<S::SLOTS>(w);
-    }
+    __syncwarp();
+    if (lane == 0) barrier_arrive(room + S::W_EMPTY_AT + 8 * w->at);
+    advance<S::STAGES>(w);
     barrier_wait(room + S::FULL_AT + 8 * r->at, r->turn);
     products_begin();
     const uint64_t b = operand(room + r->at * S::X_BYTES);
@@ -66,12 +63,22 @@ __device__ inline void multiply_registers(float (&d)[S::TOKENS / 2], int depth, 
                                           ring *r, ring *w) {
     uint32_t even[16], odd[16];
     for (int k = 0; k < depth; k += 2) {
-        multiply_step<S, END>(d, even, k, depth, room, member, r, w);
-        if (k + 1 < depth) multiply_step<S, END>(d, odd, k + 1, depth, room, member, r, w);
+        multiply_step<S, END>(d, even, k, room, member, r, w);
+        if (k + 1 < depth) multiply_step<S, END>(d, odd, k + 1, room, member, r, w);
     }
     products_wait<0>();
     release<S>(room, r->at ? r->at - 1 : S::STAGES - 1);
+#pragma unroll
+    for (int j = 0; j < S::TOKENS / 2; j++) d[j] = whole<S::FORMAT>(d[j]);
 }
+
+/* The tiles of a quantized format: of 256 tokens, and for few; 64 rows where 128 would leave most SMs without any */
+template <int FORMAT> const gemm_tiling gemm_tilings<FORMAT>::all[GEMM_QUANTIZED] = {
+    gemm_tiling_of<gemm_shape<FORMAT, 256, 4>>(0.68f, 4.0f),
+    gemm_tiling_of<gemm_shape<FORMAT, 64, 8>>(0.15f, 2.0f),
+    gemm_tiling_of<gemm_shape<FORMAT, 64, 12, 8192, 1, 1>>(0.1f, 2.0f),
+    gemm_tiling_of<gemm_shape<FORMAT, 32, 12, 8192, 1, 1>>(0.1f, 2.0f),
+};
 
 } // namespace tk
 #endif

@@ -12,50 +12,54 @@ static const gemm_tiling tilings_bf16[] = {
     gemm_tiling_of<gemm_shape<TK_H_BF16, 256, 3, 16384>>(0.65f, 3.5f),
     gemm_tiling_of<gemm_shape<TK_H_BF16, 128, 6>>(0.36f, 2.5f),
     gemm_tiling_of<gemm_shape<TK_H_BF16, 64, 8>>(0.27f, 2.0f),
+    gemm_tiling_of<gemm_shape<TK_H_BF16, 64, 12, 8192, 1, 1>>(0.15f, 2.0f),
+    gemm_tiling_of<gemm_shape<TK_H_BF16, 32, 14, 8192, 1, 1>>(0.15f, 2.0f),
 };
 
-struct choice {
-    const gemm_tiling *best;
-    float cost;
-};
-static void consider(choice *c, const gemm_tiling *t, int n, const gemm_problem *p, gemm_end end) {
-    for (; n--; t++) {
-        const int rows = end == GEMM_GLU ? 64 : 128;
-        int64_t tiles = 0;
-        if (t->format != p->format || !t->run[end]) continue;
-        for (int i = 0; i < (end == GEMM_GLU ? 1 : p->parts); i++) tiles += tk_ceil_div(p->rows[i], rows);
-        const int64_t rounds = tk_ceil_div(tiles * tk_ceil_div(p->tokens, t->tokens), sm_count());
-        const float cost = (float)rounds * ((float)tk_ceil_div(p->width, 64) * t->step + t->fixed);
-        if (!c->best || cost < c->cost) c->best = t, c->cost = cost;
+/* The tiles of a format; NULL: none */
+static const gemm_tiling *tilings_of(int format, int *n) {
+    *n = GEMM_QUANTIZED;
+    switch (format) {
+    case TK_H_BF16: *n = TK_COUNT(tilings_bf16); return tilings_bf16;
+    case TK_H_Q8_0: return gemm_tilings<TK_H_Q8_0>::all;
+    case TK_H_F8: return gemm_tilings<TK_H_F8>::all;
+    case TK_H_Q4_0: return gemm_tilings<TK_H_Q4_0>::all;
+    case TK_H_Q4_1: return gemm_tilings<TK_H_Q4_1>::all;
+    case TK_H_Q5_1: return gemm_tilings<TK_H_Q5_1>::all;
+    case TK_H_Q6_K: return gemm_tilings<TK_H_Q6_K>::all;
+    default: *n = 0; return NULL;
     }
 }
 
+/* Microseconds, about */
+static float cost_of(const gemm_tiling *t, const gemm_problem *p, gemm_end end) {
+    const int rows = end == GEMM_GLU ? t->rows / 2 : t->rows;
+    int64_t tiles = 0;
+    for (int i = 0; i < (end == GEMM_GLU ? 1 : p->parts); i++) tiles += tk_ceil_div(p->rows[i], rows);
+    const int64_t rounds = tk_ceil_div(tiles * tk_ceil_div(p->tokens, t->tokens), sm_count());
+    return (float)rounds * ((float)tk_ceil_div(p->width, 64) * t->step + t->fixed);
+}
+
+int tk__gemm_force = -1;
 bool gemm_sm90(const gemm_problem *p, gemm_end end) {
     /* what tensor maps can describe: lines of whole 16 bytes */
     bool fits = p->width % 8 == 0 && p->width < 1 << 24 && p->tokens < 1 << 24;
     for (int i = 0; i < p->parts; i++)
         fits &= p->rows[i] < 1 << 24 && p->rows[i] % (end == GEMM_BF16 || end == GEMM_GLU ? 8 : 4) == 0;
-    choice c = {};
-    consider(&c, tilings_bf16, TK_COUNT(tilings_bf16), p, end);
-    consider(&c, gemm_tilings_q, GEMM_QUANTIZED, p, end);
-    consider(&c, gemm_tilings_k, GEMM_QUANTIZED, p, end);
-    return fits && c.best && c.best->run[end](p, 8);
+    int n;
+    const gemm_tiling *tilings = tilings_of(p->format, &n), *best = NULL;
+    float least = INFINITY;
+    for (int i = 0; i < n; i++) {
+        const float cost = tilings[i].run[end] ? cost_of(&tilings[i], p, end) : INFINITY;
+        if (cost < least) best = &tilings[i], least = cost;
+    }
+    if (tk__gemm_force >= 0 && tk__gemm_force < n) best = &tilings[tk__gemm_force];
+    return fits && best && best->run[end](p, 8);
 }
 
-/* Weights become bf16 once for all tokens (a pass over memory), or in every tile (work beside the products);
- * measured at 28,672 x 4,096 (docs/FACTS.md). */
 bool gemm_wants_bf16(int format, gemm_end end, int64_t tokens) {
-    if (format != TK_H_BF16 && tokens <= 256) return true; /* tiles of 256 tokens */
-    switch (format) {
-    case TK_H_BF16:
-    case TK_H_F8:
-    case TK_H_Q4_0: return false;
-    case TK_H_Q8_0: return end == GEMM_GLU && tokens > 2500;
-    case TK_H_Q4_K: return tokens > 1100;
-    case TK_H_Q5_K: return tokens > 900;
-    case TK_H_Q6_K: return tokens > 700;
-    default: return true;
-    }
+    (void)format, (void)end, (void)tokens;
+    return false;
 }
 
 } // namespace tk

@@ -18,26 +18,25 @@ namespace tk {
 enum {
     GEMM_E4M3 = TK_DTYPES
 }; /* beside the H_ formats: e4m3 weights and tokens, 128 k a slab of 2,048 bytes */
-/* A slab of 16 rows: bytes, and how many stages its k are. Of quantized formats in gemm_registers.cuh */
+/* Bytes of a slab of 16 rows. Of quantized formats in gemm_registers.cuh */
 template <int FORMAT> struct gemm_slab;
 template <> struct gemm_slab<TK_H_BF16> {
-    enum { BYTES = 2048, STAGES = 1 };
+    enum { BYTES = 2048 };
 };
 template <> struct gemm_slab<GEMM_E4M3> : gemm_slab<TK_H_BF16> {};
 
-template <int FORMAT_, int TOKENS_, int STAGES_, int ROUND_ = 8192, int CLUSTER_ = 1> struct gemm_shape {
+template <int FORMAT_, int TOKENS_, int STAGES_, int ROUND_ = 8192, int CLUSTER_ = 1, int GROUPS_ = 2, int BLOCKS_ = 1> struct gemm_shape {
     enum {
         FORMAT = FORMAT_,
         REGISTERS = FORMAT_ != TK_H_BF16 && FORMAT_ != GEMM_E4M3, /* weights come from registers */
-        GROUPS = 2,                                               /* warpgroups that multiply, 64 rows each */
+        GROUPS = GROUPS_,                                         /* warpgroups that multiply, 64 rows each */
         ROWS = 64 * GROUPS,
         TOKENS = TOKENS_,
         STAGES = STAGES_,
         CLUSTER = CLUSTER_,
+        BLOCKS = BLOCKS_, /* on an SM */
         K = FORMAT_ == GEMM_E4M3 ? 128 : 64, /* of a stage */
         THREADS = 128 * (GROUPS + 1),
-        EACH = gemm_slab<FORMAT_>::STAGES, /* stages of a slab of weights */
-        SLOTS = EACH > 1 ? 2 : STAGES_,    /* of the ring of weights */
         W_BYTES = ROWS / 16 * gemm_slab<FORMAT_>::BYTES,
         X_BYTES = TOKENS * 128,
         OUT_BYTES =
@@ -46,15 +45,15 @@ template <int FORMAT_, int TOKENS_, int STAGES_, int ROUND_ = 8192, int CLUSTER_
         BF16_ROUND = ROUND_ / 128 < TOKENS_ ? ROUND_ / 128 : TOKENS_,
         GLU_ROUND = ROUND_ / 64 < TOKENS_ ? ROUND_ / 64 : TOKENS_,
         W_AT = STAGES * X_BYTES,
-        OUT_AT = (W_AT + SLOTS * W_BYTES + 1023) / 1024 * 1024,
+        OUT_AT = (W_AT + STAGES * W_BYTES + 1023) / 1024 * 1024,
         FULL_AT = OUT_AT + GROUPS * 2 * OUT_BYTES, /* barriers: of a stage (both operands, or tokens) */
         EMPTY_AT = FULL_AT + 8 * STAGES,
         W_FULL_AT = EMPTY_AT + 8 * STAGES, /* and of weights for registers */
-        W_EMPTY_AT = W_FULL_AT + 8 * SLOTS,
-        SCALES_AT = W_EMPTY_AT + 8 * SLOTS, /* of e4m3: of a tile's tokens, for each warpgroup */
+        W_EMPTY_AT = W_FULL_AT + 8 * STAGES,
+        SCALES_AT = W_EMPTY_AT + 8 * STAGES, /* of e4m3: of a tile's tokens, for each warpgroup */
         BYTES = SCALES_AT + (FORMAT_ == GEMM_E4M3 ? GROUPS * 4 * TOKENS : 0),
     };
-    static_assert(BYTES <= 227 << 10, "shared memory of an SM");
+    static_assert(BLOCKS * (BYTES + 1024) <= 228 << 10, "shared memory of an SM");
 };
 
 struct ring {
@@ -101,8 +100,7 @@ template <class S, int END> __device__ inline void produce(const gemm_call &g, u
     const int first = blockIdx.x / S::CLUSTER, step = gridDim.x / S::CLUSTER,
               tiles = g.row_tiles * g.token_tiles;
     constexpr int panels = END == GEMM_GLU ? S::ROWS / 32 : S::ROWS / 16; /* of one matrix in a tile */
-    const int slabs = (g.depth + S::EACH - 1) / S::EACH,
-              ahead = first < tiles ? min((int)S::SLOTS, slabs) : 0;
+    const int ahead = first < tiles ? min((int)S::STAGES, g.depth) : 0;
     ring r = {}, w = {};
     gemm_tile tile = tile_at<S>(g, first, rank);
     for (int k = 0; k < ahead; k++) load_w<S>(&g.w[tile.part], room, k, tile.row * panels, k);
@@ -110,24 +108,23 @@ template <class S, int END> __device__ inline void produce(const gemm_call &g, u
     for (int i = first; i < tiles; i += step) {
         tile = tile_at<S>(g, i, rank);
         for (int k = 0; k < g.depth; k++) {
-            if (S::REGISTERS && k % S::EACH == 0) {
-                if (i > first || k / S::EACH >= ahead) {
-                    barrier_wait(room + S::W_EMPTY_AT + 8 * w.at, w.turn ^ 1);
-                    load_w<S>(&g.w[tile.part], room, w.at, tile.row * panels, k / S::EACH);
-                }
-                advance<S::SLOTS>(&w);
+            const bool weights = i > first || k >= ahead;
+            if (S::REGISTERS && weights) {
+                barrier_wait(room + S::W_EMPTY_AT + 8 * w.at, w.turn ^ 1);
+                load_w<S>(&g.w[tile.part], room, w.at, tile.row * panels, k);
             }
+            advance<S::STAGES>(&w);
             barrier_wait(room + S::EMPTY_AT + 8 * r.at, r.turn ^ 1);
-            if (!S::REGISTERS && (i > first || k >= ahead))
-                load_w<S>(&g.w[tile.part], room, r.at, tile.row * panels, k);
+            if (!S::REGISTERS && weights) load_w<S>(&g.w[tile.part], room, r.at, tile.row * panels, k);
             load_x<S>(g, room, r.at, tile.token, k, rank);
             advance<S::STAGES>(&r);
         }
+        enum { STRIPS = S::ROWS / 32 };
         for (int v = 0; END == GEMM_ADD && v < 4; v++) { /* quarters of the tokens, strips of 32 rows */
             const uint32_t full = room + S::FULL_AT + 8 * r.at;
             barrier_wait(room + S::EMPTY_AT + 8 * r.at, r.turn ^ 1);
-            barrier_expect(full, S::X_BYTES);
-            for (int strip = 0; strip < 4; strip++)
+            barrier_expect(full, STRIPS * S::X_BYTES / 4);
+            for (int strip = 0; strip < STRIPS; strip++)
                 tensor_in(room + r.at * S::X_BYTES + strip * S::X_BYTES / 4, &g.other,
                           tile.row * S::ROWS + 32 * strip, tile.token * S::TOKENS + v * S::TOKENS / 4, full);
             advance<S::STAGES>(&r);
@@ -272,7 +269,7 @@ template <class S, int END> __device__ inline void consume(const gemm_call &g, u
 }
 
 template <class S, int END>
-__global__ void __launch_bounds__(S::THREADS, 1) gemm_kernel(const __grid_constant__ gemm_call g) {
+__global__ void __launch_bounds__(S::THREADS, S::BLOCKS) gemm_kernel(const __grid_constant__ gemm_call g) {
     extern __shared__ __align__(1024) uint8_t shared[];
     const uint32_t room = shared_address(shared);
     const int rank = S::CLUSTER > 1 ? (int)cluster_rank() : 0;
@@ -282,7 +279,7 @@ __global__ void __launch_bounds__(S::THREADS, 1) gemm_kernel(const __grid_consta
             barrier_init(room + S::FULL_AT + 8 * s, 1);
             barrier_init(room + S::EMPTY_AT + 8 * s, S::GROUPS * 4 * S::CLUSTER);
         }
-        for (int s = 0; S::REGISTERS && s < S::SLOTS; s++) {
+        for (int s = 0; S::REGISTERS && s < S::STAGES; s++) {
             barrier_init(room + S::W_FULL_AT + 8 * s, 1);
             barrier_init(room + S::W_EMPTY_AT + 8 * s, S::GROUPS * 4);
         }
@@ -294,10 +291,10 @@ __global__ void __launch_bounds__(S::THREADS, 1) gemm_kernel(const __grid_consta
         __syncthreads();
     grid_release();
     if (threadIdx.x < 128) {
-        registers_shrink<24>();
+        if (S::GROUPS > 1) registers_shrink<24>();
         if (threadIdx.x / 32 == 0 && elected()) produce<S, END>(g, room, rank);
     } else {
-        registers_grow<240>();
+        if (S::GROUPS > 1) registers_grow<240>();
         consume<S, END>(g, room, rank);
     }
     if (S::CLUSTER > 1) cluster_barrier(); /* nobody leaves whom a neighbour still tells */

@@ -161,10 +161,12 @@ template <int N> __device__ inline void products_wait() {
 #define TK_D8(d, i)                                                                                          \
     "+f"((d)[i]), "+f"((d)[(i) + 1]), "+f"((d)[(i) + 2]), "+f"((d)[(i) + 3]), "+f"((d)[(i) + 4]),            \
         "+f"((d)[(i) + 5]), "+f"((d)[(i) + 6]), "+f"((d)[(i) + 7])
+#define TK_D16(d, i) TK_D8(d, i), TK_D8(d, (i) + 8)
 #define TK_D32(d, i) TK_D8(d, i), TK_D8(d, (i) + 8), TK_D8(d, (i) + 16), TK_D8(d, (i) + 24)
 #define TK_D64(d, i) TK_D32(d, i), TK_D32(d, (i) + 32)
 #define TK_D96(d, i) TK_D64(d, i), TK_D32(d, (i) + 64)
 #define TK_D128(d, i) TK_D64(d, i), TK_D64(d, (i) + 64)
+#define TK_REGS_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define TK_REGS_32                                                                                           \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "        \
     "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
@@ -217,6 +219,7 @@ template <int N> struct products;
                          : "l"(a), "l"(b), "r"(keep));                                                       \
         }                                                                                                    \
     };
+TK_PRODUCTS(32, 16, 16, 17, 18, 19, 20, 21)
 TK_PRODUCTS(64, 32, 32, 33, 34, 35, 36, 37)
 TK_PRODUCTS(128, 64, 64, 65, 66, 67, 68, 69)
 TK_PRODUCTS(192, 96, 96, 97, 98, 99, 100, 101)

@@ -10,6 +10,7 @@ namespace tk {
 /* Tokens up to which the skinny kernel is the faster one for bfloat16: alone, and of two weights side by side */
 enum { FEW = 16, FEW_PAIRS = 8 };
 
+int tk__few = -1;
 static const skinny_kernels *kernels_of(int type) {
     switch (type) {
 #define SKINNY(T)                                                                                                      \
@@ -44,8 +45,8 @@ static bool run_many(const tk_args *a, int type, const skinny_job *j, int64_t to
 
 static void run(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
     const size_t each = j->what == SKINNY_GLU ? 2 : 4;
-    const int pairs = j->what == SKINNY_GLU ? (int)FEW_PAIRS : (int)FEW, few = type == TK_H_BF16 ? pairs : (int)SKINNY_TOKENS;
-    if (tokens > few && (type == TK_H_BF16 || a->scratch) && run_many(a, type, j, tokens)) return;
+    const int pairs = j->what == SKINNY_GLU ? (int)FEW_PAIRS : (int)FEW, few = tk__few >= 0 ? tk__few : type == TK_H_BF16 ? pairs : (int)SKINNY_TOKENS;
+    if (tokens > few && run_many(a, type, j, tokens)) return;
     for (int64_t t = 0; t < tokens; t += SKINNY_TOKENS) {
         skinny_job part = *j;
         part.x = j->x + t * j->width, part.tokens = (int)TK_MIN(tokens - t, (int64_t)SKINNY_TOKENS);

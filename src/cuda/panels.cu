@@ -6,25 +6,8 @@
 
 namespace tk {
 
-/* A thread makes eight numbers of one row: 16 bytes. */
-__global__ void pack_bf16(uint4 *to, const uint16_t *from, int64_t rows, int64_t cols) {
-    const int64_t slabs = tk__h_slabs(cols), n = (rows + TK_H_ROWS - 1) / TK_H_ROWS * slabs * (TK_H_BF16_SLAB / 16);
-    TK_GRID_LOOP(i, n) {
-        const int row = (int)(i % TK_H_ROWS), chunk = (int)(i / TK_H_ROWS % 8);
-        const int64_t slab = i / (TK_H_BF16_SLAB / 16);
-        const int64_t r = slab / slabs * TK_H_ROWS + row, k = slab % slabs * TK_H_K + chunk * 8;
-        union {
-            uint4 all;
-            uint16_t h[8];
-        } v = {};
-        for (int j = 0; j < 8; j++)
-            if (r < rows && k + j < cols) v.h[j] = from[r * cols + k + j];
-        to[slab * (TK_H_BF16_SLAB / 16) + tk__h_bf16_at(row, chunk * 8) / 16] = v.all;
-    }
-}
-
-/* The same from numbers of any format, rounded: for formats that few files have, whose products are bfloat16's */
-template <int T> __global__ void pack_rounded(uint4 *to, const uint8_t *from, int64_t rows, int64_t cols) {
+/* A thread makes eight numbers of one row: 16 bytes. H_BF16 from numbers of any format, rounded */
+template <int T> __global__ void pack_bf16(uint4 *to, const uint8_t *from, int64_t rows, int64_t cols) {
     const int64_t slabs = tk__h_slabs(cols), n = (rows + TK_H_ROWS - 1) / TK_H_ROWS * slabs * (TK_H_BF16_SLAB / 16);
     TK_GRID_LOOP(i, n) {
         const int row = (int)(i % TK_H_ROWS), chunk = (int)(i / TK_H_ROWS % 8);
@@ -59,47 +42,43 @@ __device__ static int file_code(int type, const uint8_t *b, int j) {
     case TK_Q4_Z: return nibble_of(b + 4, j);
     case TK_Q5_0: return nibble_of(b + 6, j) | (b[2 + j / 8] >> j % 8 & 1) << 4;
     case TK_Q5_1: return nibble_of(b + 8, j) | (b[4 + j / 8] >> j % 8 & 1) << 4;
-    case TK_MXFP4: return nibble_of(b + 1, j);
     case TK_Q4_K: return b[16 + run / 2 * 32 + l] >> run % 2 * 4 & 15;
     case TK_Q5_K: return (b[48 + run / 2 * 32 + l] >> run % 2 * 4 & 15) | (b[16 + l] >> run & 1) << 4;
     case TK_Q6_K:
         return (b[run / 4 * 64 + run % 2 * 32 + l] >> run % 4 / 2 * 4 & 15) |
                (b[128 + run / 4 * 32 + l] >> run % 4 * 2 & 3) << 4;
-    case TK_Q2_K: return b[16 + run / 4 * 32 + l] >> run % 4 * 2 & 3;
-    case TK_Q3_K: return (b[32 + run / 4 * 32 + l] >> run % 4 * 2 & 3) | (b[l] >> run & 1) << 2;
-    case TK_IQ4_XS: return nibble_of(b + 8 + run * 16, l);
-    default: return nibble_of(b + 2, j); /* Q4_0, IQ4_NL */
+    default: return nibble_of(b + 2, j); /* Q4_0 */
     }
 }
 
-/* The bytes of the scale of number j, and of its twin */
-__device__ static void file_scale(int type, const uint8_t *b, int j, uint8_t scale[4], uint8_t twin[4]) {
-    const int run = j / 32, part = j / 16;
+__device__ inline float half_of(const uint8_t *b) { return from_f16((uint16_t)(b[0] | b[1] << 8)); }
+
+/* What number j of a block is: d times its code, which H_Q8_0, H_Q4_0 and H_Q6_K mean signed, + m */
+__device__ static void file_scale(int type, const uint8_t *b, int j, float *d, float *m) {
+    const int run = j / 32;
+    *m = 0, *d = half_of(b);
     switch (type) {
+    case TK_F8: {
+        *d = __uint_as_float(b[0] | b[1] << 8 | b[2] << 16 | (uint32_t)b[3] << 24);
+        for (int i = 0; i < 32; i++)
+            if ((b[4 + i] & 127) == 127) *d = NAN;
+        return;
+    }
+    case TK_Q4_1:
+    case TK_Q5_1: *m = half_of(b + 2); return;
+    case TK_Q4_Z: *m = -(*d * half_of(b + 2)); return;
+    case TK_Q5_0: *m = -16 * *d; return;
+    case TK_Q6_K: *d = half_of(b + 208) * (float)(int8_t)b[192 + j / 16]; return;
     case TK_Q4_K:
     case TK_Q5_K: {
         const uint8_t *s = b + 4;
-        scale[0] = run < 4 ? s[run] & 63 : (s[run + 4] & 15) | s[run - 4] >> 6 << 4;
-        twin[0] = run < 4 ? s[run + 4] & 63 : s[run + 4] >> 4 | s[run] >> 6 << 4;
+        const int scale = run < 4 ? s[run] & 63 : (s[run + 4] & 15) | s[run - 4] >> 6 << 4,
+                  low = run < 4 ? s[run + 4] & 63 : s[run + 4] >> 4 | s[run] >> 6 << 4;
+        *d *= (float)scale, *m = -(half_of(b + 2) * (float)low);
         return;
     }
-    case TK_Q6_K: scale[0] = b[192 + part]; return;
-    case TK_Q2_K: scale[0] = b[part]; return;
-    case TK_Q3_K: /* 16 of six bits: low halves in 8 bytes, top pairs in 4 */
-        scale[0] = (uint8_t)((b[96 + part % 8] >> part / 8 * 4 & 15) | (b[104 + part % 4] >> part / 4 * 2 & 3) << 4);
-        return;
-    case TK_IQ4_XS:
-        scale[0] = (uint8_t)((b[4 + run / 2] >> run % 2 * 4 & 15) | (b[2 + run / 4] >> run % 4 * 2 & 3) << 4);
-        return;
-    case TK_MXFP4: scale[0] = b[0]; return;
-    default:
-        for (int i = 0; i < (type == TK_F8 ? 4 : 2); i++) scale[i] = b[i], twin[i] = b[2 + i];
+    default: return;
     }
-}
-
-/* Where a block of 256 has its d; dmin follows */
-__device__ static int file_super(int type) {
-    return type == TK_Q6_K ? 208 : type == TK_Q2_K ? 80 : type == TK_Q3_K ? 108 : 0;
 }
 
 struct quantized {
@@ -113,16 +92,16 @@ struct quantized {
     }
 };
 
-/* A thread makes the codes of the 32 numbers of a lane in 64 k; those of the first 16 lanes make scales, too, of the
- * row that has their number. */
+/* A thread makes the codes of a lane's 32 numbers of a slab; the first 16 make scales, too, of the row that has their
+ * number. */
 __global__ void pack_quantized(uint8_t *to, quantized q) {
     const tk_h_form f = tk__h_form(q.to);
-    const int64_t slabs = (q.cols + f.k - 1) / f.k, n = (q.rows + TK_H_ROWS - 1) / TK_H_ROWS * slabs * (f.k / 64) * 32;
+    const int64_t slabs = tk__h_slabs(q.cols), n = (q.rows + TK_H_ROWS - 1) / TK_H_ROWS * slabs * 32;
     TK_GRID_LOOP(at, n) {
-        const int lane = (int)(at % 32), sub = (int)(at / 32 % (f.k / 64));
-        const int64_t index = at / 32 / (f.k / 64), row0 = index / slabs * TK_H_ROWS, k0 = index % slabs * f.k + sub * 64;
-        uint8_t *slab = to + index * q.slab, *low = slab + sub * 128 * f.low,
-                *top = slab + tk__h_top_at(f) + sub * 128 * f.top;
+        const int lane = (int)(at % 32);
+        const int64_t index = at / 32, row0 = index / slabs * TK_H_ROWS, k0 = index % slabs * TK_H_K;
+        uint8_t *low = to + index * q.slab, *top = low + tk__h_top_at(f), *scales = low + tk__h_scales_at(f),
+                *minima = low + tk__h_minima_at(f);
         for (int part = 0; part < 16; part++) { /* s, i: numbers of h = 0 and 1 share no byte but in 8 bits */
             const int row = lane / 4 + part % 2 * 8, k = part / 4 * 16 + part / 2 % 2 * 8 + lane % 4 * 2;
             for (int h = 0; h < 2; h++) {
@@ -137,25 +116,14 @@ __global__ void pack_quantized(uint8_t *to, quantized q) {
                 top[place] = (uint8_t)(kept | code >> f.low << shift);
             }
         }
-        if (lane >= TK_H_ROWS) continue;
-        uint8_t *scales = slab + tk__h_scales_at(f) + sub * tk__h_scales_bytes(f);
-        for (int k = 0; k < 64; k += f.scale) {
-            uint8_t scale[4] = {}, twin[4] = {}, *p = scales + tk__h_scale_at(f, lane, k);
+        for (int k = 0; k < TK_H_K && lane < TK_H_ROWS; k += f.scale) {
             const uint8_t *b = q.block_of(row0 + lane, k0 + k);
-            if (b) file_scale(q.from, b, (int)((k0 + k) % q.block), scale, twin);
-            if (tk__h_bf16_scale(q.to)) {
-                const uint16_t d = to_bf16(from_f16((uint16_t)(scale[0] | scale[1] << 8)));
-                scale[0] = (uint8_t)d, scale[1] = (uint8_t)(d >> 8);
-            }
-            for (int i = 0; i < f.bytes; i++) {
-                p[i] = scale[i];
-                if (f.twin) p[tk__h_scales_bytes(f) / 2 + i] = twin[i];
-            }
+            const int place = tk__h_scale_at(f, lane, k);
+            float d = 0, m = 0;
+            if (b) file_scale(q.from, b, (int)((k0 + k) % q.block), &d, &m);
+            *(uint16_t *)(scales + place) = to_bf16(d);
+            if (f.minima) *(uint16_t *)(minima + place) = to_bf16(m);
         }
-        const bool two = tk__h_two_supers(q.to);
-        const uint8_t *b = q.block_of(row0 + lane, k0);
-        for (int i = 0; f.super && sub == 0 && i < (two ? 4 : 2); i++)
-            slab[tk__h_super_at(f) + tk__h_super_of(lane, two, i / 2) + i % 2] = b ? b[file_super(q.from) + i] : 0;
     }
 }
 
@@ -169,21 +137,19 @@ extern "C" void pack_panels_cuda(const tk_args *a) {
     const int64_t n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k');
     const unsigned blocks = tk::blocks_for(n * k / 8 + 1, 256);
     if (a->type[1] == TK_H_BF16) {
-        uint4 *to = (uint4 *)a->p[1];
         switch (a->type[0]) {
 #define ROUNDED(T)                                                                                                     \
-    case T: tk::pack_rounded<T><<<blocks, 256, 0, tk::stream_of(a)>>>(to, (const uint8_t *)a->p[0], n, k); break;
-            ROUNDED(TK_Q4_1)
-            ROUNDED(TK_Q5_0)
-            ROUNDED(TK_Q5_1)
-            ROUNDED(TK_Q5_K)
+    case T:                                                                                                            \
+        tk::pack_bf16<T><<<blocks, 256, 0, tk::stream_of(a)>>>((uint4 *)a->p[1], (const uint8_t *)a->p[0], n, k);      \
+        break;
             ROUNDED(TK_Q2_K)
             ROUNDED(TK_Q3_K)
             ROUNDED(TK_MXFP4)
             ROUNDED(TK_IQ4_NL)
             ROUNDED(TK_IQ4_XS)
+            ROUNDED(TK_BF16)
 #undef ROUNDED
-        default: tk::pack_bf16<<<blocks, 256, 0, tk::stream_of(a)>>>(to, (const uint16_t *)a->p[0], n, k);
+        default: break; /* rows of kernels.def name no other */
         }
         return;
     }

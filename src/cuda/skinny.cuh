@@ -242,7 +242,10 @@ __global__ void __launch_bounds__(skinny_threads(TILES8, PANELS))
             __syncwarp(); /* all lanes have what they read in the slot */
             if (lane == 0) refill(slot);
             if (++slot == job.slots) slot = 0, phase ^= 1;
-            if (last) skinny_store<TILES8, PANELS>(job, tile, 0, lane, d);
+            if (!last) continue;
+#pragma unroll
+            for (int i = 0; i < ACCUMULATORS; i++) d[i / (TILES8 * 4)][i / 4 % TILES8][i % 4] = whole<T>(d[i / (TILES8 * 4)][i / 4 % TILES8][i % 4]);
+            skinny_store<TILES8, PANELS>(job, tile, 0, lane, d);
         }
     for (xstep -= turn * TURN; xstep >= job.xeach;) leave(); /* what is left of the last round */
 }
@@ -282,6 +285,8 @@ __global__ void __launch_bounds__(32) skinny_chain(const __grid_constant__ skinn
                 mma_16x8x16(d[c][0], a + 4 * s, b);
             }
         }
+#pragma unroll
+    for (int i = 0; i < PANELS * 4; i++) d[i / 4][0][i % 4] = whole<T>(d[i / 4][0][i % 4]);
     skinny_store<1, PANELS>(job, tile, t0, lane, d);
 }
 
@@ -306,7 +311,8 @@ __global__ void __launch_bounds__(128) skinny_to_bf16_all(uint8_t *to, const uin
             uint8_t *out = to + (i / slabs * steps + step) * TK_H_BF16_SLAB;
 #pragma unroll
             for (int r = 0; r < 16; r++)
-                *(uint32_t *)(out + tk__h_bf16_at(lane / 4 + r % 2 * 8, r / 4 * 16 + r / 2 % 2 * 8 + lane % 4 * 2)) = a[r];
+                *(uint32_t *)(out + tk__h_bf16_at(lane / 4 + r % 2 * 8, r / 4 * 16 + r / 2 % 2 * 8 + lane % 4 * 2)) =
+                    times(a[r], power_of_two(form::SHIFT));
         }
     }
 }

@@ -5,6 +5,6 @@
 namespace tk {
 
 TK_SKINNY_COMMON(H_Q4_0)
-TK_SKINNY_COMMON(H_Q4_Z)
+TK_SKINNY_COMMON(H_Q4_1)
 
 } // namespace tk

@@ -66,7 +66,7 @@ static bool waits_for_warps(const skinny_kernels *kernels) { return kernels->byt
 
 /* Warps of a team: as many as dequantizing needs beside the chain of products (docs/FACTS.md) */
 static int team_of(const skinny_kernels *kernels) {
-    return kernels == &skinny_H_BF16 || kernels == &skinny_H_Q4_0 || kernels == &skinny_H_Q4_Z ? 3 : 4;
+    return kernels == &skinny_H_BF16 || kernels == &skinny_H_Q4_0 || kernels == &skinny_H_Q4_1 ? 3 : 4;
 }
 
 /* How a block does its tiles: teams side by side, warps a team, bytes of a turn, accumulators of a lane */
