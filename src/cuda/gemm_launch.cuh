@@ -74,12 +74,12 @@ inline int sm_count(void) {
 template <class S, int END> static bool launch(const gemm_problem *p, int columns) {
     gemm_call g = {};
     const bool glu = END == GEMM_GLU, half = glu || END == GEMM_BF16;
-    const int64_t depth = tk_ceil_div(p->width, S::K);
+    const int64_t depth = tk_ceil_div(p->width, S::K), stages = tk_ceil_div(depth, S::STEPS);
     const int parts = glu ? 1 : p->parts;
     const CUtensorMapDataType in =
         (int)S::FORMAT == (int)GEMM_E4M3 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
     const CUtensorMapDataType out = half ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
-    g.rows = (int)p->rows[0], g.tokens = (int)p->tokens, g.gated = p->gated, g.depth = (int)depth;
+    g.rows = (int)p->rows[0], g.tokens = (int)p->tokens, g.gated = p->gated, g.depth = (int)stages;
     if (!(g.gated.limit > 0)) g.gated.limit = INFINITY, g.gated.offset = -0.0f; /* x + -0 is x */
     g.token_tiles = (int)tk_ceil_div(p->tokens, S::TOKENS), g.columns = TK_MIN(columns, g.token_tiles);
     g.w_scale = p->w_scale, g.x_scale = p->x_scale;

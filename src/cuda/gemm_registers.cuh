@@ -24,22 +24,29 @@ __device__ inline void gated_fragments(uint32_t (&a)[16], uint32_t gate, uint32_
         a[j] = u[j + H], a[j + 1] = v[j + H], a[j + 2] = u[j + 2 + H], a[j + 3] = v[j + 2 + H];
 }
 
-/* Quantized weights: those of the next 64 k are made while products of these run, in the other set of
+/* Quantized weights: those of the next stage are made while products of this one run, in the other set of
  * registers. */
+template <class S> struct stage_registers {
+    uint32_t a[S::STEPS][16];
+};
 template <class S, int END>
-__device__ inline void multiply_step(float (&d)[S::TOKENS / 2], uint32_t (&a)[16], int k, uint32_t room, int member, ring *r, ring *w) {
+__device__ inline void multiply_stage(float (&d)[S::TOKENS / 2], stage_registers<S> &f, int k, uint32_t room,
+                                      int member, ring *r, ring *w) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-    const uint32_t slab = room + S::W_AT + w->at * S::W_BYTES;
     constexpr int bytes = gemm_slab<S::FORMAT>::BYTES;
     barrier_wait(room + S::W_FULL_AT + 8 * w->at, w->turn);
-    if (END == GEMM_GLU) {
-        const uint32_t gate = slab + (2 * member + warp / 2) * 2 * bytes;
-        if (warp % 2 == 0)
-            gated_fragments<S::FORMAT, 0>(a, gate, gate + bytes, lane);
-        else
-            gated_fragments<S::FORMAT, 1>(a, gate, gate + bytes, lane);
-    } else {
-        fragments<S::FORMAT>::load(a, slab + (4 * member + warp) * bytes, 0, lane);
+#pragma unroll
+    for (int i = 0; i < S::STEPS; i++) {
+        const uint32_t slab = room + S::W_AT + w->at * S::W_BYTES + i * S::W_STEP;
+        if (END == GEMM_GLU) {
+            const uint32_t gate = slab + (2 * member + warp / 2) * 2 * bytes;
+            if (warp % 2 == 0)
+                gated_fragments<S::FORMAT, 0>(f.a[i], gate, gate + bytes, lane);
+            else
+                gated_fragments<S::FORMAT, 1>(f.a[i], gate, gate + bytes, lane);
+        } else {
+            fragments<S::FORMAT>::load(f.a[i], slab + (4 * member + warp) * bytes, 0, lane);
+        }
     }
     __syncwarp();
     if (lane == 0) barrier_arrive(room + S::W_EMPTY_AT + 8 * w->at);
@@ -48,9 +55,10 @@ __device__ inline void multiply_step(float (&d)[S::TOKENS / 2], uint32_t (&a)[16
     products_begin();
     const uint64_t b = operand(room + r->at * S::X_BYTES);
 #pragma unroll
-    for (int j = 0; j < 4; j++)
-        products<S::TOKENS>::bf16_registers(d, a[4 * j], a[4 * j + 1], a[4 * j + 2], a[4 * j + 3], b + 2 * j,
-                                            k | j);
+    for (int j = 0; j < 4 * S::STEPS; j++) {
+        const uint32_t *a = f.a[j / 4] + j % 4 * 4;
+        products<S::TOKENS>::bf16_registers(d, a[0], a[1], a[2], a[3], b + j / 4 * (S::X_STEP / 16) + j % 4 * 2, k | j);
+    }
     products_commit();
     if (k) {
         products_wait<1>();
@@ -61,10 +69,10 @@ __device__ inline void multiply_step(float (&d)[S::TOKENS / 2], uint32_t (&a)[16
 template <class S, int END>
 __device__ inline void multiply_registers(float (&d)[S::TOKENS / 2], int depth, uint32_t room, int member,
                                           ring *r, ring *w) {
-    uint32_t even[16], odd[16];
+    stage_registers<S> even, odd;
     for (int k = 0; k < depth; k += 2) {
-        multiply_step<S, END>(d, even, k, room, member, r, w);
-        if (k + 1 < depth) multiply_step<S, END>(d, odd, k + 1, room, member, r, w);
+        multiply_stage<S, END>(d, even, k, room, member, r, w);
+        if (k + 1 < depth) multiply_stage<S, END>(d, odd, k + 1, room, member, r, w);
     }
     products_wait<0>();
     release<S>(room, r->at ? r->at - 1 : S::STAGES - 1);

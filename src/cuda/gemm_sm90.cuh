@@ -25,7 +25,8 @@ template <> struct gemm_slab<TK_H_BF16> {
 };
 template <> struct gemm_slab<GEMM_E4M3> : gemm_slab<TK_H_BF16> {};
 
-template <int FORMAT_, int TOKENS_, int STAGES_, int ROUND_ = 8192, int CLUSTER_ = 1, int GROUPS_ = 2, int BLOCKS_ = 1> struct gemm_shape {
+template <int FORMAT_, int TOKENS_, int STAGES_, int ROUND_ = 8192, int CLUSTER_ = 1, int GROUPS_ = 2, int STEPS_ = 1, int BLOCKS_ = 1>
+struct gemm_shape {
     enum {
         FORMAT = FORMAT_,
         REGISTERS = FORMAT_ != TK_H_BF16 && FORMAT_ != GEMM_E4M3, /* weights come from registers */
@@ -35,10 +36,13 @@ template <int FORMAT_, int TOKENS_, int STAGES_, int ROUND_ = 8192, int CLUSTER_
         STAGES = STAGES_,
         CLUSTER = CLUSTER_,
         BLOCKS = BLOCKS_, /* on an SM */
-        K = FORMAT_ == GEMM_E4M3 ? 128 : 64, /* of a stage */
+        K = FORMAT_ == GEMM_E4M3 ? 128 : 64, /* of a step, 128 bytes */
+        STEPS = STEPS_,                      /* of a stage */
         THREADS = 128 * (GROUPS + 1),
-        W_BYTES = ROWS / 16 * gemm_slab<FORMAT_>::BYTES,
-        X_BYTES = TOKENS * 128,
+        W_STEP = ROWS / 16 * gemm_slab<FORMAT_>::BYTES,
+        W_BYTES = STEPS * W_STEP,
+        X_STEP = TOKENS * 128,
+        X_BYTES = STEPS * X_STEP,
         OUT_BYTES =
             ROUND_, /* of a round of stores, two rounds a warpgroup; tokens of one by the type of results: */
         F32_ROUND = ROUND_ / 256 < TOKENS_ ? ROUND_ / 256 : TOKENS_,
@@ -81,18 +85,20 @@ template <class S>
 __device__ inline void load_w(const CUtensorMap *w, uint32_t room, int slot, int panel, int slab) {
     const uint32_t full = room + (S::REGISTERS ? S::W_FULL_AT : S::FULL_AT) + 8 * slot;
     barrier_expect(full, S::REGISTERS ? S::W_BYTES : S::W_BYTES + S::X_BYTES);
-    tensor_in_5(room + S::W_AT + slot * S::W_BYTES, w, slab, panel, full);
+    for (int i = 0; i < S::STEPS; i++)
+        tensor_in_5(room + S::W_AT + slot * S::W_BYTES + i * S::W_STEP, w, S::STEPS * slab + i, panel, full);
 }
 template <class S>
 __device__ inline void load_x(const gemm_call &g, uint32_t room, int s, int token, int k, int rank) {
     const uint32_t full = room + S::FULL_AT + 8 * s, to = room + s * S::X_BYTES;
     enum { SHARE = S::TOKENS / S::CLUSTER };
     if (S::REGISTERS) barrier_expect(full, S::X_BYTES);
-    if (S::CLUSTER == 1)
-        tensor_in(to, &g.x, S::K * k, S::TOKENS * token, full);
-    else
-        tensor_in_all(to + rank * SHARE * 128, &g.x, S::K * k, S::TOKENS * token + rank * SHARE, full,
-                      (1 << S::CLUSTER) - 1);
+    for (int i = 0; i < S::STEPS; i++)
+        if (S::CLUSTER == 1)
+            tensor_in(to + i * S::X_STEP, &g.x, S::K * (S::STEPS * k + i), S::TOKENS * token, full);
+        else
+            tensor_in_all(to + i * S::X_STEP + rank * SHARE * 128, &g.x, S::K * (S::STEPS * k + i),
+                          S::TOKENS * token + rank * SHARE, full, (1 << S::CLUSTER) - 1);
 }
 
 /* One thread: fills the rings. The first weights do not wait for the kernel before. */
@@ -123,9 +129,9 @@ template <class S, int END> __device__ inline void produce(const gemm_call &g, u
         for (int v = 0; END == GEMM_ADD && v < 4; v++) { /* quarters of the tokens, strips of 32 rows */
             const uint32_t full = room + S::FULL_AT + 8 * r.at;
             barrier_wait(room + S::EMPTY_AT + 8 * r.at, r.turn ^ 1);
-            barrier_expect(full, STRIPS * S::X_BYTES / 4);
+            barrier_expect(full, STRIPS * S::X_STEP / 4);
             for (int strip = 0; strip < STRIPS; strip++)
-                tensor_in(room + r.at * S::X_BYTES + strip * S::X_BYTES / 4, &g.other,
+                tensor_in(room + r.at * S::X_BYTES + strip * S::X_STEP / 4, &g.other,
                           tile.row * S::ROWS + 32 * strip, tile.token * S::TOKENS + v * S::TOKENS / 4, full);
             advance<S::STAGES>(&r);
         }
@@ -155,7 +161,10 @@ __device__ inline void multiply(float (&d)[S::TOKENS / 2], int depth, uint32_t r
         const uint64_t a = operand(room + S::W_AT + r->at * S::W_BYTES + member * 8192),
                        b = operand(room + r->at * S::X_BYTES);
 #pragma unroll
-        for (int j = 0; j < 4; j++) products<S::TOKENS>::bf16(d, a + 2 * j, b + 2 * j, k | j);
+        for (int j = 0; j < 4 * S::STEPS; j++) {
+            const uint64_t at = j % 4 * 2;
+            products<S::TOKENS>::bf16(d, a + j / 4 * (S::W_STEP / 16) + at, b + j / 4 * (S::X_STEP / 16) + at, k | j);
+        }
         products_commit();
         if (k) {
             products_wait<1>();
@@ -222,7 +231,7 @@ __device__ void multiply_registers(float (&d)[S::TOKENS / 2], int depth, uint32_
 template <class S>
 __device__ inline void add_other(float (&d)[S::TOKENS / 2], uint32_t room, int member, ring *r) {
     const places mine;
-    const uint32_t strip = room + (2 * member + threadIdx.x / 64 % 2) * S::X_BYTES / 4;
+    const uint32_t strip = room + (2 * member + threadIdx.x / 64 % 2) * S::X_STEP / 4;
 #pragma unroll
     for (int v = 0; v < 4; v++) {
         barrier_wait(room + S::FULL_AT + 8 * r->at, r->turn);
