@@ -13,8 +13,8 @@
  * 32 numbers that lane l = 4 g + c has in the A operands of four steps of 16 k (64 k) lie together. In step s its number
  * (i, h) is row g + 8 (i % 2), k = 16 s + 8 (i / 2) + 2 c + h, i = 0 .. 3, h = 0, 1. A plane has 1, 2, 4 or 8 bits of
  * each number (tk__h_place):
- *   8 bits  [s / 2][lane][s % 2][i][h] bytes            4 bits  [lane][s] words, bit 4 i + 16 h
- *   2 bits  [lane][s / 2] words, bit 8 (s % 2) + 2 i + 16 h    1 bit  [lane] words, bit 4 s + i + 16 h
+ *   8 bits  [s / 2][lane][s % 2][i / 2][h][i % 2] bytes    4 bits  [lane][s] words, bit 4 i + 16 h
+ *   2 bits  [lane][s / 2] words, bit 8 (s % 2) + 2 i + 16 h  1 bit  [lane] words, bit 4 s + i + 16 h
  * Then scales, [g][row / 8][64 / n] for each n k of a row, and where there are minima these in the same way.
  *
  *   H_Q8_0  8 bits, code + 128; d for 32 k          d (code - 128)
@@ -50,7 +50,7 @@ static inline TK_ON_BOTH int tk__h_bf16_at(int row, int k) {
 /* The bits of number `k` (0 .. 63) of row `row` in a plane of `bits`: byte, and shift in it */
 static inline TK_ON_BOTH int tk__h_place(int bits, int row, int k, int *shift) {
     const int lane = row % 8 * 4 + k % 8 / 2, h = k % 2, i = row / 8 + k / 8 % 2 * 2, s = k / 16;
-    const int at = bits == 8   ? s / 2 * 4096 + lane * 128 + s % 2 * 64 + i * 16 + h * 8 /* in bits */
+    const int at = bits == 8   ? s / 2 * 4096 + lane * 128 + s % 2 * 64 + i / 2 * 32 + h * 16 + i % 2 * 8 /* in bits */
                    : bits == 4 ? lane * 128 + s * 32 + 4 * i + 16 * h
                    : bits == 2 ? lane * 64 + s / 2 * 32 + s % 2 * 8 + 2 * i + 16 * h
                                : lane * 32 + 4 * s + i + 16 * h;

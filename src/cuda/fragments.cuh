@@ -153,7 +153,7 @@ template <> struct fragments<TK_H_Q4_1> : coded<0, 2, 0> {};
 template <> struct fragments<TK_H_Q5_1> : coded<1, 2, 0> {};
 template <> struct fragments<TK_H_Q6_K> : coded<2, 4, 5> {};
 
-/* Eight bits: the two words of a lane for step s */
+/* Eight bits: of register i of step s in the low (i % 2 == 0) or high bytes of both halves */
 struct bytes_64 {
     uint32_t q[8];
     __device__ void load(uint32_t slab, int lane) {
@@ -161,9 +161,7 @@ struct bytes_64 {
         q[0] = v[0].x, q[1] = v[0].y, q[2] = v[0].z, q[3] = v[0].w;
         q[4] = v[1].x, q[5] = v[1].y, q[6] = v[1].z, q[7] = v[1].w;
     }
-    /* those of register i of step s in the lower, or upper, halves of 16 bits; the rest is zero */
-    __device__ uint32_t lower(int s, int i) const { return __byte_perm(q[2 * s + i / 2], 0, i % 2 ? 0x4342 : 0x4140); }
-    __device__ uint32_t upper(int s, int i) const { return __byte_perm(q[2 * s + i / 2], 0, i % 2 ? 0x3424 : 0x1404); }
+    __device__ uint32_t of(int s, int i) const { return q[2 * s + i / 2]; }
 };
 template <> struct fragments<TK_H_Q8_0> {
     enum { K = 64, BYTES = 1088, SHIFT = FRAGMENT_SHIFT };
@@ -173,7 +171,8 @@ template <> struct fragments<TK_H_Q8_0> {
         uint32_t w[2];
         q.load(slab, lane), f.read(w, slab + 1024 + lane / 4 * 8);
         f.load_d(w, -133, 0), f.load_c(w, 7, true);
-        TK_FOR_REGISTERS(times_plus(q.lower(s, i), f.d[f.of(s, i)], f.c[f.of(s, i)]))
+        TK_FOR_REGISTERS(times_plus(i % 2 ? __byte_perm(q.of(s, i), 0, 0x4341) : q.of(s, i) & 0x00ff00ffu,
+                                    f.d[f.of(s, i)], f.c[f.of(s, i)]))
     }
 };
 
@@ -188,8 +187,8 @@ template <> struct fragments<TK_H_F8> {
         f.load_d(w, -120, 0);
 #pragma unroll
         for (int r = 0; r < 16; r++) {
-            const uint32_t u = q.upper(r / 4, r % 4);
-            a[r] = times((u >> 4 & 0x07f007f0u) | (u & 0x80008000u), f.d[f.of(r / 4, r % 4)]);
+            const uint32_t u = q.of(r / 4, r % 4), sign = r % 2 ? u : u << 8, rest = r % 2 ? u >> 4 : u << 4;
+            a[r] = times((rest & 0x07f007f0u) | (sign & 0x80008000u), f.d[f.of(r / 4, r % 4)]);
         }
     }
 };

@@ -15,6 +15,7 @@ struct gemm_call {
     int rows, tokens;           /* of y */
     int row_tiles, token_tiles; /* of all parts; row tiles in clusters */
     int depth, columns;         /* stages of k; token tiles visited side by side */
+    int x_step;                 /* bytes of the tokens of a step of k: of those that are there */
     gating gated;
     int up_first;                   /* up rows lie before gate rows */
     const float *w_scale, *x_scale; /* of e4m3: [rows], [tokens] */

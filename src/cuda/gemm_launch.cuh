@@ -83,8 +83,11 @@ template <class S, int END> static bool launch(const gemm_problem *p, int column
     if (!(g.gated.limit > 0)) g.gated.limit = INFINITY, g.gated.offset = -0.0f; /* x + -0 is x */
     g.token_tiles = (int)tk_ceil_div(p->tokens, S::TOKENS), g.columns = TK_MIN(columns, g.token_tiles);
     g.w_scale = p->w_scale, g.x_scale = p->x_scale;
+    /* Rows of zeros beyond the matrix cost more time than rows of it: they are not asked for. */
+    const int lines = S::CLUSTER > 1 ? S::TOKENS : (int)TK_MIN((int64_t)S::TOKENS, p->tokens);
+    g.x_step = lines * 128;
     bool made =
-        map_matrix(&g.x, in, p->x, p->tokens, p->width, S::TOKENS / S::CLUSTER, S::K) &&
+        map_matrix(&g.x, in, p->x, p->tokens, p->width, lines / S::CLUSTER, S::K) &&
         (END != GEMM_ADD || map_matrix(&g.other, out, p->other, p->tokens, p->rows[0], S::TOKENS / 4, 32));
     for (int i = 0; i < GEMM_PARTS; i++) g.first[i] = INT32_MAX;
     for (int i = 0; i < parts && made; i++) {
@@ -120,7 +123,7 @@ typedef bool gemm_launcher(const gemm_problem *p, int columns);
  * 64 k and the rest of a round of tiles take, one on each SM (docs/FACTS.md) */
 struct gemm_tiling {
     gemm_launcher *run[4];
-    int format, rows, tokens;
+    int format, rows, tokens, blocks; /* on an SM */
     float step, fixed;
 };
 template <class S> constexpr gemm_tiling gemm_tiling_of(float step, float fixed) {
@@ -129,12 +132,13 @@ template <class S> constexpr gemm_tiling gemm_tiling_of(float step, float fixed)
              S::FORMAT,
              S::ROWS,
              S::TOKENS,
+             S::BLOCKS,
              step,
              fixed };
 }
 
 /* The tiles of a quantized format */
-enum { GEMM_QUANTIZED = 4 };
+enum { GEMM_QUANTIZED = 6 };
 template <int FORMAT> struct gemm_tilings {
     static const gemm_tiling all[GEMM_QUANTIZED];
 };

@@ -83,9 +83,11 @@ __device__ inline void multiply_registers(float (&d)[S::TOKENS / 2], int depth, 
 /* The tiles of a quantized format: of 256 tokens, and for few; 64 rows where 128 would leave most SMs without any */
 template <int FORMAT> const gemm_tiling gemm_tilings<FORMAT>::all[GEMM_QUANTIZED] = {
     gemm_tiling_of<gemm_shape<FORMAT, 256, 4>>(0.68f, 4.0f),
-    gemm_tiling_of<gemm_shape<FORMAT, 64, 8>>(0.15f, 2.0f),
-    gemm_tiling_of<gemm_shape<FORMAT, 64, 12, 8192, 1, 1>>(0.1f, 2.0f),
-    gemm_tiling_of<gemm_shape<FORMAT, 32, 12, 8192, 1, 1>>(0.1f, 2.0f),
+    gemm_tiling_of<gemm_shape<FORMAT, 128, 6>>(0.3f, 3.0f),
+    gemm_tiling_of<gemm_shape<FORMAT, 64, 3, 4096, 1, 2, 4>>(0.181f, 2.8f),
+    gemm_tiling_of<gemm_shape<FORMAT, 64, 4, 8192, 1, 1, 4>>(0.124f, 2.5f),
+    gemm_tiling_of<gemm_shape<FORMAT, 32, 6, 8192, 1, 1, 4>>(0.117f, 2.1f),
+    gemm_tiling_of<gemm_shape<FORMAT, 32, 4, 4096, 1, 1, 2, 2>>(0.19f, 2.0f),
 };
 
 } // namespace tk

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products of many tokens on Hopper: which tiles a shape gets. */
 #include "cuda/gemm_launch.cuh"
+#include "cuda/panels.cuh"
 
 extern "C" {
 #include "cuda/cuda.h"
@@ -10,10 +11,9 @@ namespace tk {
 
 static const gemm_tiling tilings_bf16[] = {
     gemm_tiling_of<gemm_shape<TK_H_BF16, 256, 3, 16384>>(0.65f, 3.5f),
-    gemm_tiling_of<gemm_shape<TK_H_BF16, 128, 6>>(0.36f, 2.5f),
-    gemm_tiling_of<gemm_shape<TK_H_BF16, 64, 8>>(0.27f, 2.0f),
-    gemm_tiling_of<gemm_shape<TK_H_BF16, 64, 12, 8192, 1, 1>>(0.15f, 2.0f),
-    gemm_tiling_of<gemm_shape<TK_H_BF16, 32, 14, 8192, 1, 1>>(0.15f, 2.0f),
+    gemm_tiling_of<gemm_shape<TK_H_BF16, 128, 6>>(0.3f, 3.0f),
+    gemm_tiling_of<gemm_shape<TK_H_BF16, 64, 6, 8192, 1, 1, 2>>(0.139f, 2.8f),
+    gemm_tiling_of<gemm_shape<TK_H_BF16, 32, 7, 8192, 1, 1, 2>>(0.126f, 2.6f),
 };
 
 /* The tiles of a format; NULL: none */
@@ -31,16 +31,21 @@ static const gemm_tiling *tilings_of(int format, int *n) {
     }
 }
 
-/* Microseconds, about */
+/* Microseconds, about: rounds of tiles, or reading the weights, where that is longer; rounds count even then, a little. */
 static float cost_of(const gemm_tiling *t, const gemm_problem *p, gemm_end end) {
-    const int rows = end == GEMM_GLU ? t->rows / 2 : t->rows;
-    int64_t tiles = 0;
-    for (int i = 0; i < (end == GEMM_GLU ? 1 : p->parts); i++) tiles += tk_ceil_div(p->rows[i], rows);
-    const int64_t rounds = tk_ceil_div(tiles * tk_ceil_div(p->tokens, t->tokens), sm_count());
-    return (float)rounds * ((float)tk_ceil_div(p->width, 64) * t->step + t->fixed);
+    const int rows = end == GEMM_GLU ? t->rows / 2 : t->rows, parts = end == GEMM_GLU ? 1 : p->parts;
+    const int64_t steps = tk_ceil_div(p->width, 64);
+    int64_t tiles = 0, panels = 0;
+    for (int i = 0; i < parts; i++) {
+        tiles += tk_ceil_div(p->rows[i], rows);
+        panels += tk_ceil_div(p->rows[i], TK_H_ROWS) * (end == GEMM_GLU ? 2 : 1);
+    }
+    const int64_t rounds = tk_ceil_div(tiles * tk_ceil_div(p->tokens, t->tokens), (int64_t)t->blocks * sm_count());
+    const float products = (float)rounds * ((float)steps * t->step + t->fixed),
+                reading = (float)(panels * steps * tk_formats[t->format].bytes) / 4.3e6f + t->fixed;
+    return TK_MAX(products, reading) + products / 16;
 }
 
-int tk__gemm_force = -1;
 bool gemm_sm90(const gemm_problem *p, gemm_end end) {
     /* what tensor maps can describe: lines of whole 16 bytes */
     bool fits = p->width % 8 == 0 && p->width < 1 << 24 && p->tokens < 1 << 24;
@@ -53,13 +58,7 @@ bool gemm_sm90(const gemm_problem *p, gemm_end end) {
         const float cost = tilings[i].run[end] ? cost_of(&tilings[i], p, end) : INFINITY;
         if (cost < least) best = &tilings[i], least = cost;
     }
-    if (tk__gemm_force >= 0 && tk__gemm_force < n) best = &tilings[tk__gemm_force];
     return fits && best && best->run[end](p, 8);
-}
-
-bool gemm_wants_bf16(int format, gemm_end end, int64_t tokens) {
-    (void)format, (void)end, (void)tokens;
-    return false;
 }
 
 } // namespace tk

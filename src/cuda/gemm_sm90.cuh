@@ -82,17 +82,17 @@ template <class S> __device__ inline gemm_tile tile_at(const gemm_call &g, int i
 /* ---- loads ---- */
 
 template <class S>
-__device__ inline void load_w(const CUtensorMap *w, uint32_t room, int slot, int panel, int slab) {
+__device__ inline void load_w(const gemm_call &g, uint32_t room, int slot, const gemm_tile &tile, int panel, int slab) {
     const uint32_t full = room + (S::REGISTERS ? S::W_FULL_AT : S::FULL_AT) + 8 * slot;
-    barrier_expect(full, S::REGISTERS ? S::W_BYTES : S::W_BYTES + S::X_BYTES);
+    barrier_expect(full, S::REGISTERS ? S::W_BYTES : S::W_BYTES + S::STEPS * g.x_step);
     for (int i = 0; i < S::STEPS; i++)
-        tensor_in_5(room + S::W_AT + slot * S::W_BYTES + i * S::W_STEP, w, S::STEPS * slab + i, panel, full);
+        tensor_in_5(room + S::W_AT + slot * S::W_BYTES + i * S::W_STEP, &g.w[tile.part], S::STEPS * slab + i, panel, full);
 }
 template <class S>
 __device__ inline void load_x(const gemm_call &g, uint32_t room, int s, int token, int k, int rank) {
     const uint32_t full = room + S::FULL_AT + 8 * s, to = room + s * S::X_BYTES;
     enum { SHARE = S::TOKENS / S::CLUSTER };
-    if (S::REGISTERS) barrier_expect(full, S::X_BYTES);
+    if (S::REGISTERS) barrier_expect(full, S::STEPS * g.x_step);
     for (int i = 0; i < S::STEPS; i++)
         if (S::CLUSTER == 1)
             tensor_in(to + i * S::X_STEP, &g.x, S::K * (S::STEPS * k + i), S::TOKENS * token, full);
@@ -109,7 +109,7 @@ template <class S, int END> __device__ inline void produce(const gemm_call &g, u
     const int ahead = first < tiles ? min((int)S::STAGES, g.depth) : 0;
     ring r = {}, w = {};
     gemm_tile tile = tile_at<S>(g, first, rank);
-    for (int k = 0; k < ahead; k++) load_w<S>(&g.w[tile.part], room, k, tile.row * panels, k);
+    for (int k = 0; k < ahead; k++) load_w<S>(g, room, k, tile, tile.row * panels, k);
     grid_wait();
     for (int i = first; i < tiles; i += step) {
         tile = tile_at<S>(g, i, rank);
@@ -117,11 +117,11 @@ template <class S, int END> __device__ inline void produce(const gemm_call &g, u
             const bool weights = i > first || k >= ahead;
             if (S::REGISTERS && weights) {
                 barrier_wait(room + S::W_EMPTY_AT + 8 * w.at, w.turn ^ 1);
-                load_w<S>(&g.w[tile.part], room, w.at, tile.row * panels, k);
+                load_w<S>(g, room, w.at, tile, tile.row * panels, k);
             }
             advance<S::STAGES>(&w);
             barrier_wait(room + S::EMPTY_AT + 8 * r.at, r.turn ^ 1);
-            if (!S::REGISTERS && weights) load_w<S>(&g.w[tile.part], room, r.at, tile.row * panels, k);
+            if (!S::REGISTERS && weights) load_w<S>(g, room, r.at, tile, tile.row * panels, k);
             load_x<S>(g, room, r.at, tile.token, k, rank);
             advance<S::STAGES>(&r);
         }

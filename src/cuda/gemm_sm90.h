@@ -30,9 +30,5 @@ struct gemm_problem {
  * its weights' row. */
 bool gemm_sm90(const gemm_problem *p, gemm_end end);
 
-/* Is a product of so many tokens faster when its weights have been made H_BF16 before (skinny_to_bf16)? Also
- * true of formats that gemm_sm90 does not take. */
-bool gemm_wants_bf16(int format, gemm_end end, int64_t tokens);
-
 } // namespace tk
 #endif

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* linear and its fused forms on Hopper, weights in panels of any format: which kernel takes how many tokens. All have one
- * order of sums (panels.cuh), so that the choice changes no bit. Quantized weights of many tokens are dequantized to
- * panels of bfloat16 in scratch memory first. */
+ * order of sums (panels.cuh), so that the choice changes no bit. */
 #include "cuda/gemm_sm90.h"
 #include "cuda/skinny.h"
 
 namespace tk {
 
-/* Tokens up to which the skinny kernel is the faster one for bfloat16: alone, and of two weights side by side */
-enum { FEW = 16, FEW_PAIRS = 8 };
-
-int tk__few = -1;
 static const skinny_kernels *kernels_of(int type) {
     switch (type) {
 #define SKINNY(T)                                                                                                      \
@@ -21,32 +16,27 @@ static const skinny_kernels *kernels_of(int type) {
     }
 }
 
-/* Bytes of the panels of `rows` rows as bfloat16 */
-static size_t panel_bytes(int64_t rows, int64_t width) {
-    return (size_t)(tk_ceil_div(rows, TK_H_ROWS) * tk__h_slabs(width) * TK_H_BF16_SLAB);
-}
-
-static int parts_of(const skinny_job *j) { return j->what == SKINNY_GLU ? 2 : j->what == SKINNY_ADD ? 1 : 3; }
-
 static bool run_many(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
     static const gemm_end ends[] = { GEMM_F32, GEMM_ADD, GEMM_GLU };
+    const bool glu = j->what == SKINNY_GLU;
     gemm_problem p = {};
-    const bool made = gemm_wants_bf16(type, ends[j->what], tokens); /* bf16 in scratch memory */
-    p.format = made ? (int)TK_H_BF16 : type, p.x = j->x, p.tokens = tokens, p.width = j->width, p.other = j->other, p.gated = j->gated, p.stream = stream_of(a);
-    char *room = (char *)a->scratch;
-    for (int m = 0; m < parts_of(j) && (!m || j->what == SKINNY_GLU || j->end[m] > j->end[m - 1]); m++) {
+    p.format = type, p.x = j->x, p.tokens = tokens, p.width = j->width, p.other = j->other, p.gated = j->gated;
+    p.stream = stream_of(a);
+    for (int m = 0; m < (glu ? 2 : 3) && (!m || glu || j->end[m] > j->end[m - 1]); m++)
         p.w[m] = j->w[m], p.y[m] = j->y[m], p.rows[m] = j->rows[m], p.parts = m + 1;
-        if (!made) continue;
-        skinny_to_bf16(kernels_of(type), room, j->w[m], j->rows[m], j->width, a);
-        p.w[m] = room, room += panel_bytes(j->rows[m], j->width);
-    }
     return gemm_sm90(&p, ends[j->what]);
+}
+
+/* Are the skinny kernels faster? (docs/FACTS.md) */
+static bool few(int type, const skinny_job *j, int64_t tokens) {
+    enum { ALWAYS = 8, WAVE = 528 }; /* panels of one tile of 64 rows on each SM */
+    return tokens <= ALWAYS ||
+           (tokens <= SKINNY_TOKENS && (type != TK_H_BF16 || (j->what != SKINNY_GLU && j->end[2] > WAVE)));
 }
 
 static void run(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
     const size_t each = j->what == SKINNY_GLU ? 2 : 4;
-    const int pairs = j->what == SKINNY_GLU ? (int)FEW_PAIRS : (int)FEW, few = tk__few >= 0 ? tk__few : type == TK_H_BF16 ? pairs : (int)SKINNY_TOKENS;
-    if (tokens > few && run_many(a, type, j, tokens)) return;
+    if (!few(type, j, tokens) && run_many(a, type, j, tokens)) return;
     for (int64_t t = 0; t < tokens; t += SKINNY_TOKENS) {
         skinny_job part = *j;
         part.x = j->x + t * j->width, part.tokens = (int)TK_MIN(tokens - t, (int64_t)SKINNY_TOKENS);
@@ -93,14 +83,3 @@ extern "C" void linear2_glu_quant_sm90(const tk_args *a) {
     j.what = tk::SKINNY_GLU, j.gated = tk::gating_of(&a->attr);
     tk::run(a, a->type[1], &j, TK_DIM(a, 't'));
 }
-
-/* Scratch of quantized weights: panels of bfloat16, for more tokens than the skinny kernels take */
-static size_t dequantized(const tk_dim dim[26], const char *rows) {
-    size_t bytes = 0;
-    for (; *rows && dim['t' - 'a'].n > tk::SKINNY_TOKENS; rows++)
-        bytes += tk::panel_bytes(dim[*rows - 'a'].n, dim['k' - 'a'].n);
-    return bytes;
-}
-extern "C" size_t linear_sm90_scratch(const tk_dim dim[26], int) { return dequantized(dim, "n"); }
-extern "C" size_t linear3_sm90_scratch(const tk_dim dim[26], int) { return dequantized(dim, "abc"); }
-extern "C" size_t linear2_sm90_scratch(const tk_dim dim[26], int) { return dequantized(dim, "nn"); }

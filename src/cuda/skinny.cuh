@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of few tokens, 1 to 64, where reading the weights is all the time there is. out^T = W x^T with mma.sync:
+/* Products of few tokens, 1 to 16, where reading the weights is all the time there is. out^T = W x^T with mma.sync:
  * weights are the rows of the A operand, tokens the columns of B.
  *
  * A team of warps owns PANELS panels of 16 rows at a time. Its warps take turns of 256 k: each has the next weights of
@@ -81,7 +81,7 @@ __device__ void skinny_store(const skinny_job &job, int tile, int t0, int lane, 
 }
 
 template <int T, int TILES8, int PANELS>
-__global__ void __launch_bounds__(skinny_threads(TILES8, PANELS))
+__global__ void __launch_bounds__(skinny_threads(PANELS))
     skinny(const __grid_constant__ CUtensorMap x, const __grid_constant__ skinny_job job) {
     using form = fragments<T>;
     enum { TURN = SKINNY_TURN, SUBS = form::K / 64, SLABS = TURN / SUBS, ACCUMULATORS = PANELS * TILES8 * 4 };
@@ -290,48 +290,16 @@ __global__ void __launch_bounds__(32) skinny_chain(const __grid_constant__ skinn
     skinny_store<1, PANELS>(job, tile, t0, lane, d);
 }
 
-/* A warp takes four steps of 16 k of a panel at a time; its registers go where ldmatrix would find them. */
-template <int T>
-__global__ void __launch_bounds__(128) skinny_to_bf16_all(uint8_t *to, const uint8_t *from, int64_t panels, int slabs, int steps) {
-    using form = fragments<T>;
-    enum { SUBS = form::K / 64, ROOM = (form::BYTES + 15) / 16 * 16 };
-    __shared__ __align__(1024) uint8_t room[4][ROOM];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    pdl_wait();
-    for (int64_t i = (int64_t)blockIdx.x * 4 + warp; i < panels * slabs; i += (int64_t)gridDim.x * 4) {
-        const uint4 *slab = (const uint4 *)(from + i * form::BYTES);
-        __syncwarp();
-        for (int k = lane; k < form::BYTES / 16; k += 32) ((uint4 *)room[warp])[k] = slab[k];
-        __syncwarp();
-        for (int sub = 0; sub < SUBS; sub++) {
-            const int64_t step = i % slabs * SUBS + sub;
-            uint32_t a[16];
-            if (step >= steps) break;
-            form::load(a, shared_at(room[warp]), sub, lane);
-            uint8_t *out = to + (i / slabs * steps + step) * TK_H_BF16_SLAB;
-#pragma unroll
-            for (int r = 0; r < 16; r++)
-                *(uint32_t *)(out + tk__h_bf16_at(lane / 4 + r % 2 * 8, r / 4 * 16 + r / 2 % 2 * 8 + lane % 4 * 2)) =
-                    times(a[r], power_of_two(form::SHIFT));
-        }
-    }
-}
-
-/* Defines the kernels of a format. Formats that few files have do without those for 16 tokens. */
-#define TK_SKINNY_KERNELS(FORMAT, ONE, TWO)                                                                            \
+/* Defines the kernels of a format. */
+#define TK_SKINNY_KERNELS(FORMAT)                                                                                      \
     extern const skinny_kernels skinny_##FORMAT;                                                                       \
     const skinny_kernels skinny_##FORMAT = {                                                                           \
         { { (const void *)skinny<TK_##FORMAT, 1, 1>, (const void *)skinny<TK_##FORMAT, 1, 2> },                        \
-          { ONE, TWO },                                                                                                \
-          { NULL, (const void *)skinny<TK_##FORMAT, 8, 2> } },                                                         \
+          { (const void *)skinny<TK_##FORMAT, 2, 1>, (const void *)skinny<TK_##FORMAT, 2, 2> } },                      \
         { (const void *)skinny_chain<TK_##FORMAT, 1>, (const void *)skinny_chain<TK_##FORMAT, 2> },                    \
-        (const void *)skinny_to_bf16_all<TK_##FORMAT>,                                                                 \
         fragments<TK_##FORMAT>::BYTES,                                                                                 \
         fragments<TK_##FORMAT>::K                                                                                      \
     };
-#define TK_SKINNY_COMMON(FORMAT)                                                                                       \
-    TK_SKINNY_KERNELS(FORMAT, ((const void *)skinny<TK_##FORMAT, 2, 1>), ((const void *)skinny<TK_##FORMAT, 2, 2>))
-#define TK_SKINNY_RARE(FORMAT) TK_SKINNY_KERNELS(FORMAT, NULL, NULL)
 
 } // namespace tk
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of few tokens on Hopper, 1 to 64 at a time: the job, and the kernels of a weight's format (skinny.cuh). */
+/* Products of few tokens on Hopper, 1 to 16 at a time: the job, and the kernels of a weight's format (skinny.cuh). */
 #ifndef TK_SKINNY_H
 #define TK_SKINNY_H
 #include "cuda/act.cuh"
@@ -8,7 +8,7 @@
 namespace tk {
 
 enum {
-    SKINNY_TOKENS = 64,
+    SKINNY_TOKENS = 16,
     SKINNY_TURN = 4 /* steps of 64 k that a warp takes at a time */
 };
 /* What becomes of a product: stored, added to `other`, or (GLU) gates another, as bfloat16 */
@@ -45,15 +45,13 @@ struct skinny_room {
     __host__ __device__ uint32_t end(const skinny_job &j) const { return xempty + j.xslots * 8; }
 };
 
-/* Threads of a block at most, for so many columns of 8 tokens and panels: what registers allow */
-__host__ __device__ constexpr int skinny_threads(int tiles8, int panels) {
-    return panels == 1 && tiles8 <= 2 ? 512 : panels == 2 && tiles8 >= 4 ? 256 : 384;
-}
+/* Threads of a block at most, for so many panels a team: what registers allow */
+__host__ __device__ constexpr int skinny_threads(int panels) { return panels == 1 ? 512 : 384; }
 
-/* The kernels for one format: [tokens: 8, 16, 64][panels of a team: 1, 2], NULL where there is none; `chain`, by
- * panels alone, takes every width; to_bf16: of skinny_to_bf16. */
+/* The kernels for one format: [tokens: 8, 16][panels of a team: 1, 2]; `chain`, by panels alone, takes every width and
+ * number of tokens. */
 struct skinny_kernels {
-    const void *ring[3][2], *chain[2], *to_bf16;
+    const void *ring[2][2], *chain[2];
     int bytes, k; /* of a slab */
 };
 #define SKINNY(T) extern const skinny_kernels skinny_##T;
@@ -62,8 +60,6 @@ struct skinny_kernels {
 
 /* Starts j (at most SKINNY_TOKENS tokens) on a's stream, as a dependent launch. */
 void skinny_run(const skinny_kernels *kernels, skinny_job j, const tk_args *a);
-/* Panels of the same numbers in H_BF16, rounded as the products round them */
-void skinny_to_bf16(const skinny_kernels *kernels, void *to, const void *from, int64_t rows, int64_t width, const tk_args *a);
 
 } // namespace tk
 #endif

@@ -4,6 +4,6 @@
 
 namespace tk {
 
-TK_SKINNY_COMMON(H_BF16)
+TK_SKINNY_KERNELS(H_BF16)
 
 } // namespace tk

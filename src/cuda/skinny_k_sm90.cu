@@ -4,7 +4,7 @@
 
 namespace tk {
 
-TK_SKINNY_COMMON(H_Q5_1)
-TK_SKINNY_COMMON(H_Q6_K)
+TK_SKINNY_KERNELS(H_Q5_1)
+TK_SKINNY_KERNELS(H_Q6_K)
 
 } // namespace tk

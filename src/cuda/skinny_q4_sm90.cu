@@ -4,7 +4,7 @@
 
 namespace tk {
 
-TK_SKINNY_COMMON(H_Q4_0)
-TK_SKINNY_COMMON(H_Q4_1)
+TK_SKINNY_KERNELS(H_Q4_0)
+TK_SKINNY_KERNELS(H_Q4_1)
 
 } // namespace tk

@@ -4,7 +4,7 @@
 
 namespace tk {
 
-TK_SKINNY_COMMON(H_Q8_0)
-TK_SKINNY_COMMON(H_F8)
+TK_SKINNY_KERNELS(H_Q8_0)
+TK_SKINNY_KERNELS(H_F8)
 
 } // namespace tk

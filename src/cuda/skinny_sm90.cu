@@ -56,6 +56,7 @@ enum {
     ALL_SHARED = 227 << 10,
     SMALL = 160 << 20, /* bytes */
     XSLOT = 16 << 10,
+    TEAM = 3, /* warps of a team: as many as dequantizing needs beside the chain of products (docs/FACTS.md) */
     SLOTS = 8,
     FEW_SLOTS = 3,
     LONG = 32
@@ -64,15 +65,9 @@ enum {
 /* Is dequantizing longer than reading? What waits for memory has deep rings, what waits for warps has more of them. */
 static bool waits_for_warps(const skinny_kernels *kernels) { return kernels->bytes < 16 * kernels->k; }
 
-/* Warps of a team: as many as dequantizing needs beside the chain of products (docs/FACTS.md) */
-static int team_of(const skinny_kernels *kernels) {
-    return kernels == &skinny_H_BF16 || kernels == &skinny_H_Q4_0 || kernels == &skinny_H_Q4_1 ? 3 : 4;
-}
-
 /* How a block does its tiles: teams side by side, warps a team, bytes of a turn, accumulators of a lane */
 struct blocking {
     int teams, team, turn, accumulators;
-    int most_team; /* warps of a team at most */
     int slots;     /* of a ring at most */
 };
 
@@ -95,7 +90,7 @@ static uint32_t choose(skinny_job *j, blocking *b, int tall, int most, uint32_t 
     uint32_t bytes = 0;
     b->team = 1, b->teams = tall;
     if (2 * tall <= most)
-        for (b->team = TK_MIN(b->most_team, most / tall); b->team > 1 && !bytes; b->team -= !bytes) bytes = lay_out(j, b, room);
+        for (b->team = TK_MIN((int)TEAM, most / tall); b->team > 1 && !bytes; b->team -= !bytes) bytes = lay_out(j, b, room);
     for (int rounds = (int)tk_ceil_div(tall, most); !bytes && rounds <= tall; rounds++) {
         b->teams = (int)tk_ceil_div(tall, rounds);
         bytes = lay_out(j, b, room);
@@ -104,20 +99,18 @@ static uint32_t choose(skinny_job *j, blocking *b, int tall, int most, uint32_t 
 }
 
 void skinny_run(const skinny_kernels *kernels, skinny_job j, const tk_args *a) {
-    int n = j.tokens <= 8 ? 0 : j.tokens <= 16 ? 1 : 2, panels = j.what == SKINNY_GLU || n == 2 ? 2 : 1;
-    if (!kernels->ring[n][panels - 1]) n = 2, panels = 2;
-    const int tiles8 = n == 2 ? 8 : n + 1, most = skinny_threads(tiles8, panels) / 32 - 1;
+    const int n = j.tokens > 8, panels = j.what == SKINNY_GLU ? 2 : 1, most = skinny_threads(panels) / 32 - 1;
     j.tiles = j.what == SKINNY_GLU ? j.end[2] : (int)tk_ceil_div(j.end[2], panels);
     j.steps = (int)tk__h_slabs(j.width), j.slabs = (int)tk_ceil_div(j.width, kernels->k);
-    const bool warps = waits_for_warps(kernels), two = n < 2 && !warps && (int64_t)j.end[2] * (j.what == SKINNY_GLU ? 2 : 1) *
+    const bool warps = waits_for_warps(kernels), two = !warps && (int64_t)j.end[2] * (j.what == SKINNY_GLU ? 2 : 1) *
                                                                              j.slabs * kernels->bytes <= SMALL;
-    blocking b = { 1, 1, panels * (SKINNY_TURN * 64 / kernels->k) * kernels->bytes, panels * tiles8 * 4,
-                   team_of(kernels), warps ? FEW_SLOTS : SLOTS };
+    blocking b = { 1, 1, panels * (SKINNY_TURN * 64 / kernels->k) * kernels->bytes, panels * (n + 1) * 4,
+                   warps ? FEW_SLOTS : SLOTS };
     int grid = TK_MIN(2 * sms(), j.tiles), tall = (int)tk_ceil_div(j.tiles, grid);
     uint32_t shared = two ? choose(&j, &b, tall, most, HALF_SHARED) : 0;
     if (!shared) { /* one block an SM */
         grid = TK_MIN(sms(), j.tiles), tall = (int)tk_ceil_div(j.tiles, grid);
-        if (warps && n < 2 && tall <= LONG) shared = choose(&j, &b, tall, most, HALF_SHARED);
+        if (warps && tall <= LONG) shared = choose(&j, &b, tall, most, HALF_SHARED);
         if (b.teams < tall && tall <= most) shared = 0;
         if (!shared) shared = choose(&j, &b, tall, most, ALL_SHARED);
         if (shared) shared = TK_MAX(shared, (uint32_t)MORE_THAN_HALF);
@@ -128,17 +121,9 @@ void skinny_run(const skinny_kernels *kernels, skinny_job j, const tk_args *a) {
         start(kernels->ring[n][panels - 1], dim3((unsigned)grid), b.teams * b.team * 32 + 32, (int)shared, args, a);
         return;
     }
-    panels = j.what == SKINNY_GLU ? 2 : 1;
     j.tiles = j.end[2];
     void *args[] = { &j };
     start(kernels->chain[panels - 1], dim3((unsigned)j.tiles, (unsigned)tk_ceil_div(j.tokens, 8)), 32, 0, args, a);
-}
-
-void skinny_to_bf16(const skinny_kernels *kernels, void *to, const void *from, int64_t rows, int64_t width, const tk_args *a) {
-    int64_t panels = tk_ceil_div(rows, TK_H_ROWS);
-    int slabs = (int)tk_ceil_div(width, kernels->k), steps = (int)tk__h_slabs(width);
-    void *args[] = { &to, &from, &panels, &slabs, &steps };
-    start(kernels->to_bf16, dim3(blocks_for(panels * slabs, 4)), 128, 0, args, a);
 }
 
 } // namespace tk
