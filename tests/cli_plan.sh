@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# plan, explain and bench ops through the real command, on a small committed model.
+# plan, explain, bench ops and tune through the real command, on a small committed model.
 set -euo pipefail
 t=$TOKAMAK/tokamak
 model=tests/data/models/gguf-q8_0.gguf
@@ -24,5 +24,6 @@ PY
 TOKAMAK_CPU=plain "$t" explain "$model" | grep -q linear_plain || fail "TOKAMAK_CPU=plain uses plain C"
 "$t" explain "$model" --program | grep -q "forward.*attn_paged" || fail "explain --program"
 "$t" bench ops --filter nosuchkernel 2>/dev/null && fail "an unknown filter is an error"
+"$t" tune "$model" 2>&1 >/dev/null | grep -q "nothing to tune" || fail "the CPU has nothing to tune"
 "$t" plan "$model" --ctx 1000000 2>/dev/null && fail "a context beyond the model's is an error"
-echo "plan, explain, bench ops: fine"
+echo "plan, explain, bench ops, tune: fine"

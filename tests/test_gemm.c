@@ -151,6 +151,26 @@ static void right_numbers(const product *p, const char *y, int64_t tokens) {
     }
 }
 
+/* Every way of doing it gives the same bits. */
+static void same_in_all_ways(const product *p) {
+    static const int steps[] = { 9, 40, 100 };
+    tk_device_ways *w = gpu->ways;
+    if (!w) return;
+    for (size_t s = 0; s < TK_COUNT(steps); s++) {
+        size_t bytes;
+        char *own = run(p, 0, steps[s], &bytes);
+        for (w->trying = 0; w->trying <= w->count; w->trying++) {
+            char *other = run(p, 0, steps[s], &bytes);
+            if (memcmp(own, other, bytes))
+                fail_msg("%s, weight %s, %d x %d, %d tokens: way %d has other bits", p->row->name,
+                         tk_formats[p->row->weight].name, (int)p->rows[0], (int)p->cols, steps[s], w->trying);
+            free(other);
+        }
+        w->trying = -1;
+        free(own);
+    }
+}
+
 static void try_product(const tk_kernel_row *r, int64_t rows, int64_t cols) {
     static const int steps[] = { 65, 130, MOST };
     product p = {
@@ -187,6 +207,7 @@ static void try_product(const tk_kernel_row *r, int64_t rows, int64_t cols) {
         same_alone(&p, all, tokens, 1, tokens - 1);
         free(all);
     }
+    same_in_all_ways(&p);
     for (int i = 0; i < p.weights; i++) free(p.plain[i]), gpu->give(gpu, p.w[i]);
     gpu->give(gpu, p.xs), gpu->give(gpu, p.h);
     free(p.x), free(half), free(other);

@@ -9,6 +9,9 @@
 /* GPU number `index`. plan: where there is none, a handle that stands for a Hopper GPU and runs nothing. */
 tk_status tk_cuda_open(tk_device **out, int index, bool plan);
 
+/* Of products on Hopper GPUs, all of the same kind (linear_sm90.cu) */
+extern tk_device_ways tk__cuda_ways;
+
 typedef struct tk_gemm_e4m3 {
     void *y, *stream;
     const void *x, *w;

@@ -249,6 +249,17 @@ static tk_status look(gpu *g, bool plan) {
     return TK_OK;
 }
 
+tk_device_ways tk__cuda_ways = { .count = 7, .trying = -1 };
+
+/* What `tune` found of such a GPU; a file that cannot be read counts as missing. */
+static void find_ways(gpu *g) {
+    tk_device_ways *w = &tk__cuda_ways;
+    g->d.ways = w;
+    tk_ways_free(&w->known);
+    snprintf(w->device, sizeof w->device, "%s, CUDA %d.%d", g->d.label, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (tk_ways_load(&w->known, w->device) != TK_OK) w->known = (tk_ways){ 0 };
+}
+
 static tk_status open_gpu(gpu *g, bool plan) {
     TK_TRY(look(g, plan));
     if (plan) return TK_OK;
@@ -262,6 +273,7 @@ static tk_status open_gpu(gpu *g, bool plan) {
     for (int i = 0; i < 2; i++)
         TRY_CUDA(g, cudaEventCreateWithFlags(&g->fetched[i], cudaEventDisableTiming), "opening the GPU");
     g->d.stream = g->stream;
+    if (g->d.features & TK_CUDA_SM90) find_ways(g);
     TK_TRY(take(&g->d, TK_BATCH_ZEROS * sizeof *g->d.zeros, (void **)&g->d.zeros));
     return TK_OK;
 }

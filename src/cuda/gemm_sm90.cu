@@ -46,7 +46,7 @@ static float cost_of(const gemm_tiling *t, const gemm_problem *p, gemm_end end) 
     return TK_MAX(products, reading) + products / 16;
 }
 
-bool gemm_sm90(const gemm_problem *p, gemm_end end) {
+bool gemm_sm90(const gemm_problem *p, gemm_end end, int tile) {
     /* what tensor maps can describe: lines of whole 16 bytes */
     bool fits = p->width % 8 == 0 && p->width < 1 << 24 && p->tokens < 1 << 24;
     for (int i = 0; i < p->parts; i++)
@@ -55,7 +55,7 @@ bool gemm_sm90(const gemm_problem *p, gemm_end end) {
     const gemm_tiling *tilings = tilings_of(p->format, &n), *best = NULL;
     float least = INFINITY;
     for (int i = 0; i < n; i++) {
-        const float cost = tilings[i].run[end] ? cost_of(&tilings[i], p, end) : INFINITY;
+        const float cost = tilings[i].run[end] && (tile == i || tile == GEMM_BEST) ? cost_of(&tilings[i], p, end) : INFINITY;
         if (cost < least) best = &tilings[i], least = cost;
     }
     return fits && best && best->run[end](p, 8);

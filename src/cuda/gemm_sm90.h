@@ -25,10 +25,11 @@ struct gemm_problem {
     const float *w_scale, *x_scale; /* of e4m3 operands: [rows], [tokens] */
     cudaStream_t stream;
 };
-/* False: the shape is none for these kernels (lines of whole 16 bytes: width % 8 and rows % 4, of bf16
+enum { GEMM_BEST = 64 }; /* the tile that seems best */
+/* tile: number of those of the format, or GEMM_BEST. False: there is no such tile, the shape is none for these kernels (lines of whole 16 bytes: width % 8 and rows % 4, of bf16
  * results % 8) or the launch failed, and nothing was done. Every result has the bits of any other kernel of
  * its weights' row. */
-bool gemm_sm90(const gemm_problem *p, gemm_end end);
+bool gemm_sm90(const gemm_problem *p, gemm_end end, int tile);
 
 } // namespace tk
 #endif

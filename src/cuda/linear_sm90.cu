@@ -4,7 +4,14 @@
 #include "cuda/gemm_sm90.h"
 #include "cuda/skinny.h"
 
+extern "C" {
+#include "cuda/cuda.h"
+}
+
 namespace tk {
+
+/* Ways (ops/ways.h): the skinny kernels, then the tiles of gemm_sm90 */
+enum { WAY_FEW, WAY_TILES };
 
 static const skinny_kernels *kernels_of(int type) {
     switch (type) {
@@ -16,7 +23,8 @@ static const skinny_kernels *kernels_of(int type) {
     }
 }
 
-static bool run_many(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
+/* tile: of gemm_sm90 */
+static bool run_many(const tk_args *a, int type, const skinny_job *j, int64_t tokens, int tile) {
     static const gemm_end ends[] = { GEMM_F32, GEMM_ADD, GEMM_GLU };
     const bool glu = j->what == SKINNY_GLU;
     gemm_problem p = {};
@@ -24,19 +32,28 @@ static bool run_many(const tk_args *a, int type, const skinny_job *j, int64_t to
     p.stream = stream_of(a);
     for (int m = 0; m < (glu ? 2 : 3) && (!m || glu || j->end[m] > j->end[m - 1]); m++)
         p.w[m] = j->w[m], p.y[m] = j->y[m], p.rows[m] = j->rows[m], p.parts = m + 1;
-    return gemm_sm90(&p, ends[j->what]);
+    return gemm_sm90(&p, ends[j->what], tile);
 }
 
-/* Are the skinny kernels faster? (docs/FACTS.md) */
-static bool few(int type, const skinny_job *j, int64_t tokens) {
-    enum { ALWAYS = 8, WAVE = 528 }; /* panels of one tile of 64 rows on each SM */
-    return tokens <= ALWAYS ||
-           (tokens <= SKINNY_TOKENS && (type != TK_H_BF16 || (j->what != SKINNY_GLU && j->end[2] > WAVE)));
+/* Which way to take, for want of knowledge (docs/FACTS.md) */
+static int judge(int type, const skinny_job *j, int64_t tokens) {
+    enum { WAVE = 528 }; /* panels of one tile of 64 rows on each SM */
+    const bool few = tokens <= SKINNY_TOKENS && (type != TK_H_BF16 || (j->what != SKINNY_GLU && j->end[2] > WAVE));
+    return few ? (int)WAY_FEW : (int)WAY_TILES + GEMM_BEST;
+}
+
+static bool takes_many(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
+    enum { ALWAYS_FEW = 8 };
+    if (tokens <= ALWAYS_FEW) return false;
+    const tk_way_key key = { j->what, (tk_dtype)type, 16 * j->end[2], (int32_t)j->width, (int32_t)TK_MIN(tokens, 1 << 20) };
+    int way = tk_device_way(&tk__cuda_ways, key);
+    if (way == TK_WAY_OWN) way = judge(type, j, tokens);
+    return way != WAY_FEW && run_many(a, type, j, tokens, way - WAY_TILES);
 }
 
 static void run(const tk_args *a, int type, const skinny_job *j, int64_t tokens) {
     const size_t each = j->what == SKINNY_GLU ? 2 : 4;
-    if (!few(type, j, tokens) && run_many(a, type, j, tokens)) return;
+    if (takes_many(a, type, j, tokens)) return;
     for (int64_t t = 0; t < tokens; t += SKINNY_TOKENS) {
         skinny_job part = *j;
         part.x = j->x + t * j->width, part.tokens = (int)TK_MIN(tokens - t, (int64_t)SKINNY_TOKENS);

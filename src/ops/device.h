@@ -8,6 +8,7 @@
 #ifndef TK_DEVICE_H
 #define TK_DEVICE_H
 #include "ops/ops.h"
+#include "ops/ways.h"
 
 /* Bits beside TK_CPU_* in the `needs` of kernel rows. A row needs TK_ON_CUDA exactly when it runs there. */
 enum {
@@ -22,6 +23,7 @@ typedef struct tk_device {
     void *stream;      /* given to kernels in tk_args */
     uint32_t *zeros;   /* for tk_batch */
     bool absent;       /* nobody is there: a handle to plan with */
+    tk_device_ways *ways; /* NULL: products have one way */
     /* Bytes that can be had now. */
     tk_status (*room)(struct tk_device *d, size_t *bytes);
     /* Memory of the device, zeroed. */
