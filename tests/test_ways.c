@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `tune` found, as it is kept: found again by shape, the same file from any order, and files that are not whole or
- * of another device refused. */
+/* What `tune` found, as it is kept: found again by shape, the same file from any order, and files that are
+ * not whole or of another device refused. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -13,7 +13,9 @@
 static const char device[] = "NVIDIA H200, CUDA 13.0";
 
 static tk_way way_of(int i) {
-    return (tk_way){ { i % 3, i % 2 ? TK_H_BF16 : TK_H_Q4_0, 4096 + i / 5 * 16, 4096, 16 << i % 8 }, i % 7, 1.25f + (float)i };
+    return (tk_way){ { i % 3, i % 2 ? TK_H_BF16 : TK_H_Q4_0, 4096 + i / 5 * 16, 4096, 16 << i % 8 },
+                     i % 7,
+                     1.25f + (float)i };
 }
 
 static void shapes_are_found_again(void **unused) {
@@ -65,13 +67,22 @@ static void tokens_count_to_the_next_power(void **unused) {
 }
 
 static void bad_files_are_refused(void **unused) {
-    static const char head[] = "tokamak ways 1\nNVIDIA H200, CUDA 13.0\n", good[] = "0 h_bf16 4096 4096 64 4 11.63\n";
+    static const char head[] = "tokamak ways 1\nNVIDIA H200, CUDA 13.0\n",
+                      good[] = "0 h_bf16 4096 4096 64 4 11.63\n";
     static const char *const bad[] = {
-        "0 h_bf16 4096 4096 64 4 11.63",    "0 h_bf16 4096 4096 64 4\n",          "0 h_bf16 4096 4096 64 4 11.63 \n",
-        "0 h_none 4096 4096 64 4 11.63\n",  "-1 h_bf16 4096 4096 64 4 11.63\n",   "0 h_bf16 4096 4096 64 16 11.63\n",
-        "0 h_bf16 99999999999999999999 4096 64 4 11.63\n",                        "0 h_bf16 4096 4096 64 4 11\n",
-        "0 h_bf16  4096 4096 64 4 11.63\n", "17 h_bf16 4096 4096 64 4 11.63\n",   "\n",
-        "0 h_bf16 4096 4096 64 4 11.630\n", "0 h_bf16_________________________________ 1 1 1 1 1.0\n",
+        "0 h_bf16 4096 4096 64 4 11.63",
+        "0 h_bf16 4096 4096 64 4\n",
+        "0 h_bf16 4096 4096 64 4 11.63 \n",
+        "0 h_none 4096 4096 64 4 11.63\n",
+        "-1 h_bf16 4096 4096 64 4 11.63\n",
+        "0 h_bf16 4096 4096 64 16 11.63\n",
+        "0 h_bf16 99999999999999999999 4096 64 4 11.63\n",
+        "0 h_bf16 4096 4096 64 4 11\n",
+        "0 h_bf16  4096 4096 64 4 11.63\n",
+        "17 h_bf16 4096 4096 64 4 11.63\n",
+        "\n",
+        "0 h_bf16 4096 4096 64 4 11.630\n",
+        "0 h_bf16_________________________________ 1 1 1 1 1.0\n",
     };
     (void)unused;
     tk_ways w;
@@ -110,6 +121,7 @@ static void files_are_kept(void **unused) {
     assert_int_equal(tk_ways_load(&again, device), TK_OK);
     assert_int_equal(again.n, 1);
     assert_memory_equal(&again.list[0].key, &v.key, sizeof v.key);
+    tk_ways_free(&w);
     assert_int_equal(tk_ways_load(&w, "another/../device"), TK_OK);
     assert_int_equal(w.n, 0);
     char *path = tk_ways_path(device), *other = tk_ways_path("another/../device");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tune: the fastest way of each product of a model on a GPU, found by timing all of them (ops/ways.h) with the model's own
- * weights, at 16, 32, 64 ... tokens. What was found is kept for all models and taken up by itself. */
+/* tune: the fastest way of each product of a model on a GPU, found by timing all of them (ops/ways.h) with
+ * the model's own weights, at 16, 32, 64 ... tokens. What was found is kept for all models and taken up by
+ * itself. */
 #include <stdlib.h>
 
 #include "cli/generate.h"
@@ -48,11 +49,14 @@ static tk_status search(tuning *t, int n) {
     char way[16] = "own";
     if (found.way != TK_WAY_OWN) snprintf(way, sizeof way, "%d", found.way);
     cli_cell(&t->table, "%s", op), cli_cell(&t->table, "%s", weight);
-    cli_cell(&t->table, "%d x %d", (int)found.key.rows, (int)found.key.width), cli_cell(&t->table, "%d", (int)found.key.tokens);
-    cli_cell(&t->table, "%.1f", own * 1e6), cli_cell(&t->table, "%.1f", best * 1e6), cli_cell(&t->table, "%s", way);
-    json_array_append_new(t->rows, json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:s}", "op", op, "weight", weight, "rows",
-                                             (int)found.key.rows, "width", (int)found.key.width, "tokens",
-                                             (int)found.key.tokens, "own_us", own * 1e6, "us", best * 1e6, "way", way));
+    cli_cell(&t->table, "%d x %d", (int)found.key.rows, (int)found.key.width),
+        cli_cell(&t->table, "%d", (int)found.key.tokens);
+    cli_cell(&t->table, "%.1f", own * 1e6), cli_cell(&t->table, "%.1f", best * 1e6),
+        cli_cell(&t->table, "%s", way);
+    json_array_append_new(t->rows, json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:s}", "op", op, "weight",
+                                             weight, "rows", (int)found.key.rows, "width",
+                                             (int)found.key.width, "tokens", (int)found.key.tokens, "own_us",
+                                             own * 1e6, "us", best * 1e6, "way", way));
     return tk_ways_put(&t->ways->known, &found);
 }
 
@@ -94,9 +98,12 @@ tk_status cmd_tune(const cli_args *a) {
     t.ways = t.p->device ? t.p->device->ways : NULL;
     t.records = calloc((size_t)t.p->nrecords + 1, sizeof *t.records);
     t.rows = json_array(), t.table = cli_table_new("OP|WEIGHT|ROWS x WIDTH|>TOKENS|>OWN us|>BEST us|>WAY");
-    tk_status s = !t.ways    ? TK_FAIL(TK_E_USAGE, "nothing to tune\nproducts have one way there\ngive --device cuda on a Hopper GPU")
-                  : !t.records ? TK_FAIL(TK_E_NOMEM, "out of memory\nfor %d records\nclose other programs", t.p->nrecords)
-                               : tune(a, m, &t);
+    tk_status s =
+        !t.ways ? TK_FAIL(TK_E_USAGE,
+                          "nothing to tune\nproducts have one way there\ngive --device cuda on a Hopper GPU")
+        : !t.records
+            ? TK_FAIL(TK_E_NOMEM, "out of memory\nfor %d records\nclose other programs", t.p->nrecords)
+            : tune(a, m, &t);
     if (s == TK_OK) s = tk_ways_save(&t.ways->known, t.ways->device);
     if (s == TK_OK && cli_flag(a, "--json")) {
         s = cli_print_json(json_incref(t.rows));

@@ -42,7 +42,7 @@ __device__ inline void end_f32(const CUtensorMap *y, const float *d, uint32_t ou
                                bool leader) {
     enum { ROUND = S::F32_ROUND, STRIP = ROUND * 128 };
     const places mine;
-    const int id = 1 + threadIdx.x / 128;
+    const int id = threadIdx.x / 128;
 #pragma unroll
     for (int r = 0; r < S::TOKENS / ROUND; r++) {
         const uint32_t half = out + r % 2 * S::OUT_BYTES;
@@ -79,7 +79,7 @@ template <class S>
 __device__ inline void end_bf16(const CUtensorMap *y, const float *d, uint32_t out, int row, int token,
                                 bool leader) {
     enum { ROUND = S::BF16_ROUND };
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, id = 1 + threadIdx.x / 128;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, id = threadIdx.x / 128;
     const int piece = 2 * warp + lane / 8 % 2, t = lane / 16 * 8 + lane % 8;
     const uint32_t at = out + t * 128 + ((piece ^ t % 8) << 4);
 #pragma unroll
@@ -107,7 +107,7 @@ template <class S, int KIND, bool PLAIN>
 __device__ inline void end_glu(const gemm_call &g, const float *d, const CUtensorMap *y, uint32_t out,
                                int row, int token, bool leader) {
     enum { ROUND = S::GLU_ROUND };
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, id = 1 + threadIdx.x / 128;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, id = threadIdx.x / 128;
     const uint32_t at = out + lane * 64 + ((warp ^ lane / 2 % 4) << 4);
 #pragma unroll
     for (int r = 0; r < S::TOKENS / ROUND; r++) {

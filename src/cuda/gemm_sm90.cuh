@@ -38,8 +38,7 @@ struct gemm_shape {
         BLOCKS = BLOCKS_, /* on an SM */
         K = FORMAT_ == GEMM_E4M3 ? 128 : 64, /* of a step, 128 bytes */
         STEPS = STEPS_,                      /* of a stage */
-        LOADER = 128 * GROUPS_, /* its first thread; a whole warpgroup where registers change hands */
-        THREADS = LOADER + (GROUPS_ > 1 ? 128 : 32),
+        THREADS = 128 * (GROUPS + 1), /* the first warp loads: of warps that can go on the first does */
         W_STEP = ROWS / 16 * gemm_slab<FORMAT_>::BYTES,
         W_BYTES = STEPS * W_STEP,
         X_STEP = TOKENS * 128,
@@ -247,7 +246,7 @@ __device__ inline void add_other(float (&d)[S::TOKENS / 2], uint32_t room, int m
 }
 
 template <class S, int END> __device__ inline void consume(const gemm_call &g, uint32_t room, int rank) {
-    const int member = threadIdx.x / 128, step = gridDim.x / S::CLUSTER,
+    const int member = threadIdx.x / 128 - 1, step = gridDim.x / S::CLUSTER,
               tiles = g.row_tiles * g.token_tiles;
     const uint32_t out = room + S::OUT_AT + member * 2 * S::OUT_BYTES;
     const bool leader = threadIdx.x % 128 == 0;
@@ -300,9 +299,9 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) gemm_kernel(const __gri
     else
         __syncthreads();
     grid_release();
-    if (threadIdx.x >= S::LOADER) {
+    if (threadIdx.x < 128) {
         if (S::GROUPS > 1) registers_shrink<24>();
-        if (threadIdx.x / 32 == S::LOADER / 32 && elected()) produce<S, END>(g, room, rank);
+        if (threadIdx.x / 32 == 0 && elected()) produce<S, END>(g, room, rank);
     } else {
         if (S::GROUPS > 1) registers_grow<240>();
         consume<S, END>(g, room, rank);

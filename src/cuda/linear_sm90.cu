@@ -37,8 +37,8 @@ static bool run_many(const tk_args *a, int type, const skinny_job *j, int64_t to
 
 /* Which way to take, for want of knowledge (docs/FACTS.md) */
 static int judge(int type, const skinny_job *j, int64_t tokens) {
-    enum { WAVE = 528 }; /* panels of one tile of 64 rows on each SM */
-    const bool few = tokens <= SKINNY_TOKENS && (type != TK_H_BF16 || (j->what != SKINNY_GLU && j->end[2] > WAVE));
+    enum { WAVE = 528, EIGHT_BITS = 1024 }; /* panels of one tile of 64 rows on each SM; bytes of a slab */
+    const bool few = tokens <= SKINNY_TOKENS && j->end[2] > WAVE && (j->what != SKINNY_GLU || tk_formats[type].bytes < EIGHT_BITS);
     return few ? (int)WAY_FEW : (int)WAY_TILES + GEMM_BEST;
 }
 

@@ -55,12 +55,15 @@ tk_status tk_ways_put(tk_ways *w, const tk_way *way) {
     const int i = place_of(w, &way->key);
     if (i == w->n || order(&w->list[i].key, &way->key)) {
         if (w->n == MOST_SHAPES)
-            return TK_FAIL(TK_E_LIMIT, "too many shapes\n%d are kept for a device\nremove its file in the cache folder",
+            return TK_FAIL(TK_E_LIMIT,
+                           "too many shapes\n%d are kept for a device\nremove its file in the cache folder",
                            (int)MOST_SHAPES);
         if (w->n == w->room) {
             const int room = TK_MAX(64, 2 * w->room);
             tk_way *list = realloc(w->list, (size_t)room * sizeof *list);
-            if (!list) return TK_FAIL(TK_E_NOMEM, "out of memory\nfor %d shapes of products\nclose other programs", room);
+            if (!list)
+                return TK_FAIL(TK_E_NOMEM, "out of memory\nfor %d shapes of products\nclose other programs",
+                               room);
             w->list = list, w->room = room;
         }
         memmove(w->list + i + 1, w->list + i, (size_t)(w->n++ - i) * sizeof *w->list);
@@ -74,8 +77,8 @@ tk_status tk_ways_put(tk_ways *w, const tk_way *way) {
 tk_status tk_ways_write(const tk_ways *w, const char *device, tk_buf *text) {
     tk_buf_printf(text, "tokamak ways %d\n%s\n", (int)TK_WAYS_OF, device);
     for (const tk_way *v = w->list; v < w->list + w->n; v++)
-        tk_buf_printf(text, "%d %s %d %d %d %d %.2f\n", (int)v->key.end, tk_formats[v->key.weight].name, (int)v->key.rows,
-                      (int)v->key.width, (int)v->key.tokens, (int)v->way, (double)v->us);
+        tk_buf_printf(text, "%d %s %d %d %d %d %.2f\n", (int)v->key.end, tk_formats[v->key.weight].name,
+                      (int)v->key.rows, (int)v->key.width, (int)v->key.tokens, (int)v->way, (double)v->us);
     return tk_buf_check(text);
 }
 
@@ -125,8 +128,9 @@ tk_status tk_ways_read(tk_ways *w, const char *device, const char *text, size_t 
         if (right) s = tk_ways_put(w, &v);
     }
     if (s == TK_OK && !right)
-        s = TK_FAIL(TK_E_FORMAT, "what `tune` found cannot be read\nline %d is none of %s\nrun `tokamak tune` again", lines,
-                    device);
+        s = TK_FAIL(TK_E_FORMAT,
+                    "what `tune` found cannot be read\nline %d is none of %s\nrun `tokamak tune` again",
+                    lines, device);
     if (s != TK_OK) tk_ways_free(w);
     return s;
 }
@@ -162,7 +166,9 @@ tk_status tk_ways_load(tk_ways *w, const char *device) {
 tk_status tk_ways_save(const tk_ways *w, const char *device) {
     char *path = tk_ways_path(device), *slash = path ? strrchr(path, '/') : NULL;
     tk_buf text = { 0 };
-    if (!path) return TK_FAIL(TK_E_IO, "no cache folder\nneither TOKAMAK_CACHE, XDG_CACHE_HOME nor HOME is set\nset one");
+    if (!path)
+        return TK_FAIL(TK_E_IO,
+                       "no cache folder\nneither TOKAMAK_CACHE, XDG_CACHE_HOME nor HOME is set\nset one");
     *slash = 0;
     tk_status s = tk_mkdirs(path);
     *slash = '/';
