@@ -28,11 +28,6 @@ __device__ inline uint32_t shared_4(uint32_t at) {
     asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(at));
     return v;
 }
-__device__ inline uint32_t shared_2(uint32_t at) {
-    uint16_t v;
-    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(at));
-    return v;
-}
 
 __device__ inline uint32_t times(uint32_t u, uint32_t v) {
     uint32_t r;

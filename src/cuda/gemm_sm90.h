@@ -26,9 +26,9 @@ struct gemm_problem {
     cudaStream_t stream;
 };
 enum { GEMM_BEST = 64 }; /* the tile that seems best */
-/* tile: number of those of the format, or GEMM_BEST. False: there is no such tile, the shape is none for these kernels (lines of whole 16 bytes: width % 8 and rows % 4, of bf16
- * results % 8) or the launch failed, and nothing was done. Every result has the bits of any other kernel of
- * its weights' row. */
+/* tile: number of those of the format, or GEMM_BEST. False: there is no such tile, the shape is none for
+ * these kernels (lines of whole 16 bytes: width % 8 and rows % 4, of bf16 results % 8) or the launch failed,
+ * and nothing was done. Every result has the bits of any other kernel of its weights' row. */
 bool gemm_sm90(const gemm_problem *p, gemm_end end, int tile);
 
 } // namespace tk

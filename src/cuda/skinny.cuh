@@ -244,7 +244,10 @@ __global__ void __launch_bounds__(skinny_threads(PANELS))
             if (++slot == job.slots) slot = 0, phase ^= 1;
             if (!last) continue;
 #pragma unroll
-            for (int i = 0; i < ACCUMULATORS; i++) d[i / (TILES8 * 4)][i / 4 % TILES8][i % 4] = whole<T>(d[i / (TILES8 * 4)][i / 4 % TILES8][i % 4]);
+            for (int i = 0; i < ACCUMULATORS; i++) {
+                float &sum = d[i / (TILES8 * 4)][i / 4 % TILES8][i % 4];
+                sum = whole<T>(sum);
+            }
             skinny_store<TILES8, PANELS>(job, tile, 0, lane, d);
         }
     for (xstep -= turn * TURN; xstep >= job.xeach;) leave(); /* what is left of the last round */
