@@ -83,7 +83,7 @@ __device__ inline void multiply_registers(float (&d)[S::TOKENS / 2], int depth, 
 /* The tiles of a quantized format: of 256 tokens, and for few; 64 rows where 128 would leave most SMs without any */
 template <int FORMAT> const gemm_tiling gemm_tilings<FORMAT>::all[GEMM_QUANTIZED] = {
     gemm_tiling_of<gemm_shape<FORMAT, 256, 4>>(0.68f, 4.0f),
-    gemm_tiling_of<gemm_shape<FORMAT, 128, 6>>(0.3f, 3.0f),
+    gemm_tiling_of<gemm_shape<FORMAT, 128, 6>>(0.34f, 3.0f),
     gemm_tiling_of<gemm_shape<FORMAT, 64, 3, 4096, 1, 2, 4>>(0.181f, 2.8f),
     gemm_tiling_of<gemm_shape<FORMAT, 64, 4, 8192, 1, 1, 4>>(0.124f, 2.5f),
     gemm_tiling_of<gemm_shape<FORMAT, 32, 6, 8192, 1, 1, 4>>(0.117f, 2.1f),

@@ -11,7 +11,7 @@ namespace tk {
 
 static const gemm_tiling tilings_bf16[] = {
     gemm_tiling_of<gemm_shape<TK_H_BF16, 256, 3, 16384>>(0.65f, 3.5f),
-    gemm_tiling_of<gemm_shape<TK_H_BF16, 128, 6>>(0.3f, 3.0f),
+    gemm_tiling_of<gemm_shape<TK_H_BF16, 128, 6>>(0.34f, 3.0f),
     gemm_tiling_of<gemm_shape<TK_H_BF16, 64, 6, 8192, 1, 1, 2>>(0.139f, 2.8f),
     gemm_tiling_of<gemm_shape<TK_H_BF16, 32, 7, 8192, 1, 1, 2>>(0.126f, 2.6f),
 };
@@ -31,18 +31,17 @@ static const gemm_tiling *tilings_of(int format, int *n) {
     }
 }
 
-/* Microseconds, about: rounds of tiles, or reading the weights from memory, or all that tiles read from the L2, whichever
- * is longest; rounds count even then, a little. */
+/* Microseconds, about: rounds of tiles, or reading the weights, where that is longer; rounds count even then, a little.
+ * Several tiles of the same weights are held up by each other's loads. */
 static float cost_of(const gemm_tiling *t, const gemm_problem *p, gemm_end end) {
     const int rows = end == GEMM_GLU ? t->rows / 2 : t->rows, parts = end == GEMM_GLU ? 1 : p->parts;
     const int64_t steps = tk_ceil_div(p->width, 64), columns = tk_ceil_div(p->tokens, t->tokens);
     int64_t tiles = 0;
     for (int i = 0; i < parts; i++) tiles += tk_ceil_div(p->rows[i], rows);
-    const float slabs = (float)(tiles * steps), weights = (float)(t->rows / TK_H_ROWS * tk_formats[t->format].bytes);
-    const float lines = 128 * (float)TK_MIN((int64_t)t->tokens, p->tokens);
-    const float products = (float)tk_ceil_div(tiles * columns, (int64_t)t->blocks * sm_count()) * ((float)steps * t->step + t->fixed);
-    const float memory = slabs * weights / 4.3e6f + t->fixed, cache = slabs * (float)columns * (weights + lines) / 7e6f;
-    return TK_MAX(products, TK_MAX(memory, cache)) + products / 16;
+    const int64_t rounds = tk_ceil_div(tiles * columns, (int64_t)t->blocks * sm_count());
+    const float each = (float)steps * t->step + t->fixed, products = (float)rounds * each * (1 + 0.15f * log2f((float)columns));
+    const float slab = (float)(t->rows / TK_H_ROWS * tk_formats[t->format].bytes);
+    return TK_MAX(products, (float)(tiles * steps) * slab / 4.3e6f + t->fixed) + products / 16;
 }
 
 bool gemm_sm90(const gemm_problem *p, gemm_end end, int tile) {
