@@ -24,6 +24,6 @@ PY
 TOKAMAK_CPU=plain "$t" explain "$model" | grep -q linear_plain || fail "TOKAMAK_CPU=plain uses plain C"
 "$t" explain "$model" --program | grep -q "forward.*attn_paged" || fail "explain --program"
 "$t" bench ops --filter nosuchkernel 2>/dev/null && fail "an unknown filter is an error"
-"$t" tune "$model" 2>&1 >/dev/null | grep -q "nothing to tune" || fail "the CPU has nothing to tune"
+("$t" tune "$model" 2>&1 || true) | grep -q "nothing to tune" || fail "the CPU has nothing to tune"
 "$t" plan "$model" --ctx 1000000 2>/dev/null && fail "a context beyond the model's is an error"
 echo "plan, explain, bench ops, tune: fine"
