@@ -2,11 +2,12 @@
 """Judge of the weight formats: random models 512 wide, one a format, against the float32 model of their weights as
 gguf-py dequantizes them (K-quants need rows of 256, which SmolLM2's 576 are not).
 
-Formats of whole numbers are multiplied with activations rounded to 8 bits, so the limit is what llama.cpp reaches on the
-same file; half-width floats are multiplied as float32, so on each tier their limit is that of float32, 1e-4.
+Where a tier multiplies a format with float32 activations (plain C every format; all tiers float16), the limit is float32's, 1e-4.
+Formats of whole numbers otherwise meet activations rounded to 8 bits: the limit is what llama.cpp reaches on the same file, which
+rounds them too, and the twentieth more is the luck of two roundings.
 
-One kind of tier cannot keep to that by what it is: where the CPU has products of bfloat16 pairs, activations are rounded to
-bfloat16 before a product with bfloat16 weights, by llama.cpp too. There the truth rounds alike, in a model of one layer: a row
+Where the CPU has products of bfloat16 pairs, activations are rounded to bfloat16 before a product with bfloat16 weights, by
+llama.cpp too. There the truth rounds alike, in a model of one layer: a row
 in which nothing lay so near the middle of two numbers that float32's own rounding decided must agree within 1e-4, and
 most rows are such. A deep model has no such rows, so there llama.cpp's error is the limit.
 Run: PYTHON tools/judge_formats.py [--build build] [NAME...]"""
@@ -31,7 +32,6 @@ MIXES = {"F16": (T.F16, T.F16), "BF16": (T.BF16, T.BF16), "Q8_0": (T.Q8_0, T.Q8_
 NEWER = (T.Q5_0, T.Q5_1, T.IQ4_NL, T.MXFP4, T.Q2_K, T.Q3_K, T.Q5_K, T.IQ4_XS)
 MIXES |= {t.name: (t, t) for t in NEWER}
 FINER = ("attn_v", "ffn_down", "output", "token_embd")
-FLOATS = ("F16", "BF16")
 
 
 def k_blocks(rng, shape, t):
@@ -59,9 +59,9 @@ def matrix(rng, shape, t):
 
 
 def rounds(ours, path, tier):
-    """Does a product of this model take bfloat16 activations?"""
+    """Does a product of this model take activations that are not float32?"""
     rows = json.loads(ours.text("explain", path, "--json", **tier))
-    return any(r["op"].startswith("linear") and r["operands"].split(",")[0].endswith(" bf16") for r in rows)
+    return any(r["op"].startswith("linear") and not r["operands"].split(",")[0].endswith(" f32") for r in rows)
 
 
 def worst(us, want):
@@ -97,14 +97,14 @@ def write_model(path, shape, usual, finer):
 def judge(report, ours, name, path):
     ids = np.random.default_rng(6).integers(0, WIDE.vocab, WIDE.ctx).tolist()
     want = Truth(path).logits(ids)
-    if name in FLOATS:
-        tiers = {t: {"TOKAMAK_CPU": t} for t in ("plain", "avx2", "avx512")} | {"this machine": {}}
-        for label, tier in tiers.items():
-            if not rounds(ours, path, tier):
-                off = float(worst(ours.logits(path, ids, "--kv-type", "f32", **tier), want).max())
-                report.figure(f"{name}, {label}: largest difference over the row's largest logit", off, "at most 1e-4", off <= 1e-4)
-        if not rounds(ours, path, {}):
-            return
+    tiers = {t: {"TOKAMAK_CPU": t} for t in ("plain", "avx2", "avx512")} | {"this machine": {}}
+    for label, tier in tiers.items():
+        if not rounds(ours, path, tier):
+            off = float(worst(ours.logits(path, ids, "--kv-type", "f32", **tier), want).max())
+            report.figure(f"{name}, {label}: largest difference over the row's largest logit", off, "at most 1e-4", off <= 1e-4)
+    if not rounds(ours, path, {}):
+        return
+    if name == "BF16":
         judge_rounded(report, ours, name, path.replace(".gguf", "-one.gguf"))
     us = ours.logits(path, ids, "--kv-type", "f32")
     mine, theirs = Errors(), Errors()

@@ -175,10 +175,10 @@ static tk_status read_tensors(reader *r, tk_modelfile *f, uint64_t n, size_t ali
     if (n > (size_t)(r->end - r->p) / SMALLEST)
         return truncated(f, "its list of tensors (the count does not fit)");
     TK_TRY(tk__tensors_reserve(f, (size_t)n));
-    tk_tensor *first = f->tensor + f->n_tensors;
+    const size_t first = (size_t)f->n_tensors;
     size_t next = 0;
     for (uint64_t i = 0; i < n; i++) {
-        tk_tensor *t = first + i;
+        tk_tensor *t = &f->tensor[first + i];
         uint64_t offset;
         TK_TRY(read_tensor(r, f, &offset, t));
         if (offset != next)
@@ -194,7 +194,7 @@ static tk_status read_tensors(reader *r, tk_modelfile *f, uint64_t n, size_t ali
     const tk_map *m = &f->map[f->n_maps - 1];
     size_t start = tk_align((size_t)(r->p - m->data), alignment);
     for (size_t i = 0, at = 0, room = m->size > start ? m->size - start : 0; i < n; i++) {
-        tk_tensor *t = first + i;
+        tk_tensor *t = &f->tensor[first + i];
         if (at > room || t->bytes > room - at)
             return TK_FAIL(TK_E_FORMAT,
                            "%s is truncated\ntensor %s ends at byte %zu, the file has %zu\nfetch it again",
