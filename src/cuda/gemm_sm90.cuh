@@ -150,20 +150,27 @@ template <class S> __device__ inline void release(uint32_t room, int stage) {
     }
 }
 
+/* Both operands of a stage, once they are there */
+template <class S> struct stage_operands {
+    uint64_t a, b;
+    __device__ stage_operands(uint32_t room, int member, const ring &r) {
+        barrier_wait(room + S::FULL_AT + 8 * r.at, r.turn);
+        products_begin();
+        a = operand(room + S::W_AT + r.at * S::W_BYTES + member * 8192), b = operand(room + r.at * S::X_BYTES);
+    }
+};
+
 /* The products of a tile by warpgroup number `member`. All of these loops keep one group
  * of products in flight, and give a stage back when the products after it have been started. */
 template <class S>
 __device__ inline void multiply(float (&d)[S::TOKENS / 2], int depth, uint32_t room, int member, ring *r) {
     int before = 0;
     for (int k = 0; k < depth; k++) {
-        barrier_wait(room + S::FULL_AT + 8 * r->at, r->turn);
-        products_begin();
-        const uint64_t a = operand(room + S::W_AT + r->at * S::W_BYTES + member * 8192),
-                       b = operand(room + r->at * S::X_BYTES);
+        const stage_operands<S> of(room, member, *r);
 #pragma unroll
         for (int j = 0; j < 4 * S::STEPS; j++) {
             const uint64_t at = j % 4 * 2;
-            products<S::TOKENS>::bf16(d, a + j / 4 * (S::W_STEP / 16) + at, b + j / 4 * (S::X_STEP / 16) + at, k | j);
+            products<S::TOKENS>::bf16(d, of.a + j / 4 * (S::W_STEP / 16) + at, of.b + j / 4 * (S::X_STEP / 16) + at, k | j);
         }
         products_commit();
         if (k) {
@@ -185,12 +192,9 @@ __device__ inline void multiply_e4m3(float (&d)[S::TOKENS / 2], int depth, uint3
 #pragma unroll
     for (int j = 0; j < S::TOKENS / 2; j++) d[j] = 0;
     for (int k = 0; k < depth; k++) {
-        barrier_wait(room + S::FULL_AT + 8 * r->at, r->turn);
-        products_begin();
-        const uint64_t a = operand(room + S::W_AT + r->at * S::W_BYTES + member * 8192),
-                       b = operand(room + r->at * S::X_BYTES);
+        const stage_operands<S> of(room, member, *r);
 #pragma unroll
-        for (int j = 0; j < 4; j++) products<S::TOKENS>::e4m3(part, a + 2 * j, b + 2 * j, j);
+        for (int j = 0; j < 4; j++) products<S::TOKENS>::e4m3(part, of.a + 2 * j, of.b + 2 * j, j);
         products_commit();
         products_wait<0>();
         release<S>(room, r->at);
