@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -101,9 +102,30 @@ static void the_caller_is_pinned_for_a_job(void **state) {
     tk_pool_free(pool);
 }
 
+/* All CPUs that we may use, one of each core first */
+static void cpus_are_listed_by_cores(void **state) {
+    (void)state;
+    int cpus[CPU_SETSIZE];
+    cpu_set_t have, listed;
+    const int cores = tk_cpu_list(cpus, CPU_SETSIZE), all = tk_cpu_count();
+    CPU_ZERO(&listed);
+    sched_getaffinity(0, sizeof have, &have);
+    for (int i = 0; i < all; i++) {
+        char path[80], line[64] = "";
+        CPU_SET(cpus[i], &listed);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/core_cpus_list", cpus[i]);
+        FILE *f = fopen(path, "r");
+        if (!f) continue;
+        if (fgets(line, sizeof line, f) && atoi(line) == cpus[i]) assert_true(i < cores); /* the least of its core */
+        fclose(f);
+    }
+    assert_true(CPU_EQUAL(&have, &listed) && cores >= 1 && cores <= all);
+    assert_int_equal(tk_cpu_list(cpus, 0), cores);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(shares_are_taken_once),
-                                        cmocka_unit_test(no_pool_is_a_split),
+                                        cmocka_unit_test(no_pool_is_a_split), cmocka_unit_test(cpus_are_listed_by_cores),
                                         cmocka_unit_test(the_caller_is_pinned_for_a_job) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -197,6 +197,9 @@ static inline void tk_split(int64_t n, int64_t grain, int ith, int nth, int64_t 
 
 double tk_now(void);           /* monotonic seconds */
 int tk_cpu_count(void);        /* CPUs this process may use */
+/* These, at most `most`: one of each core in the order of their numbers, then the others. Returns how many cores there are:
+ * two threads on one core share its vector units and its way to memory, so more are no faster. */
+int tk_cpu_list(int *cpus, int most);
 size_t tk_mem_available(void); /* bytes free for use now (MemAvailable, cgroup limit honoured) */
 size_t tk_mem_peak(void);      /* VmHWM of this process, bytes */
 

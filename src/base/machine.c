@@ -23,6 +23,37 @@ int tk_cpu_count(void) {
     return sched_getaffinity(0, sizeof s, &s) ? 1 : CPU_COUNT(&s);
 }
 
+/* Whether no CPU below `cpu` that we may use is on the same core, by "0,64" or "0-1,8-9" of the kernel; true where it does
+ * not say */
+static bool first_of_core(int cpu, const cpu_set_t *have) {
+    char path[80], line[256], *p = line;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+    FILE *f = fopen(path, "re");
+    if (!f) return true;
+    const bool known = fgets(line, sizeof line, f) != NULL;
+    fclose(f);
+    while (known && *p >= '0' && *p <= '9') {
+        long from = strtol(p, &p, 10), to = *p == '-' ? strtol(p + 1, &p, 10) : from;
+        for (; from <= to && from < cpu; from++)
+            if (CPU_ISSET(from, have)) return false;
+        if (*p == ',') p++;
+    }
+    return true;
+}
+
+int tk_cpu_list(int *cpus, int most) {
+    cpu_set_t have;
+    int n = 0, cores = 0;
+    if (sched_getaffinity(0, sizeof have, &have)) return 1;
+    for (int rest = 0; rest < 2; rest++)
+        for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (!CPU_ISSET(cpu, &have) || first_of_core(cpu, &have) == rest) continue;
+            if (n < most) cpus[n] = cpu;
+            n++, cores += !rest;
+        }
+    return cores;
+}
+
 /* The number behind `key` in a "key: N kB" file, in bytes; 0 when absent. */
 static size_t kb_line(const char *path, const char *key) {
     FILE *f = fopen(path, "re");

@@ -113,13 +113,9 @@ static void *work(void *arg) {
     }
 }
 
-/* CPU number `index` of those that the calling thread may use */
-static cpu_set_t one_cpu(int index) {
-    cpu_set_t have, one;
-    CPU_ZERO(&one);
-    if (sched_getaffinity(0, sizeof have, &have)) return one;
-    for (int cpu = 0, k = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &have) && k++ == index) CPU_SET(cpu, &one);
+static cpu_set_t one_cpu(int cpu) {
+    cpu_set_t one;
+    CPU_ZERO(&one), CPU_SET(cpu, &one);
     return one;
 }
 
@@ -145,7 +141,8 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
                     .spin = threads > tk_cpu_count() ? SPIN_LEAST : SPIN };
     for (int i = 0; i < threads; i++) b[i] = (waiter){ .spin = p->spin };
     pin = pin && threads > 1 && threads <= tk_cpu_count();
-    if (pin) p->home = one_cpu(0);
+    int cpus[1024] = { 0 };
+    if (pin) tk_cpu_list(cpus, threads), p->home = one_cpu(cpus[0]);
     for (int i = 1; i < threads; i++) {
         w[i].pool = p, w[i].index = i;
         int e = pthread_create(&w[i].thread, NULL, work, &w[i]);
@@ -155,8 +152,8 @@ tk_status tk_pool_new(tk_pool **out, int threads, bool pin) {
                            threads, strerror(e));
         }
         p->started++;
-        const cpu_set_t cpu = one_cpu(i);
-        if (pin && CPU_COUNT(&cpu)) pthread_setaffinity_np(w[i].thread, sizeof cpu, &cpu);
+        const cpu_set_t cpu = one_cpu(cpus[i]);
+        if (pin) pthread_setaffinity_np(w[i].thread, sizeof cpu, &cpu);
     }
     *out = p;
     return TK_OK;

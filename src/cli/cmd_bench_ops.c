@@ -326,7 +326,7 @@ tk_status cmd_bench_ops(const cli_args *a) {
         tk_device_close(b.device);
         return there;
     }
-    if (!b.threads) b.threads = tk_cpu_count();
+    if (!b.threads) b.threads = tk_cpu_list(NULL, 0);
     b.rows = calloc(MAX_ROWS, sizeof *b.rows);
     if (!b.rows) return TK_FAIL(TK_E_NOMEM, "out of memory");
     tk_status s = tk_pool_new(&b.pool, b.threads, true);

@@ -61,7 +61,7 @@ static tk_status settle_options(tk_engine *e, const tk_engine_options *o) {
         return TK_FAIL(TK_E_USAGE, "an engine option is out of range\nthreads, ctx, seqs, chunk, picks must "
                                    "not be negative, page sizes are multiples of 16");
     TK_TRY(choose_kv(o, e->file, &i->kv));
-    i->threads = e->device ? 1 : o->threads ? o->threads : tk_cpu_count();
+    i->threads = e->device ? 1 : o->threads ? o->threads : tk_cpu_list(NULL, 0);
     i->device = e->device ? e->device->label : "cpu";
     i->seqs = o->seqs ? o->seqs : 1;
     i->page_size = o->page_size ? o->page_size : 64;

@@ -125,30 +125,62 @@ static inline bool lay_values(const span *s, uint8_t *to, const bool half) {
 
 /* ---- products ---- */
 
-/* Tiles 0-2: sums of the tiles of rows, 3-5: their rows, 6 7: parts of keys or values. c[16 tiles rows][16] = a b:
- * a's rows lie a_step bytes apart; b: [step][parts] tiles; c's rows c_step numbers apart */
-static inline void multiply(float *c, int64_t c_step, const uint8_t *a, int64_t a_step, const uint8_t *b, int64_t steps,
-                            const int tiles, const bool half) {
-    amx_zero(0);
-    if (tiles > 1) amx_zero(1);
-    if (tiles > 2) amx_zero(2);
-    for (int64_t i = 0; i < steps; i++, a += 2 * STEP, b += (half ? 2 : 1) * TILE) {
-        amx_load(6, b, 64);
-        amx_load(3, a, a_step);
-        if (tiles > 1) amx_load(4, a + GROUP * a_step, a_step);
-        if (tiles > 2) amx_load(5, a + 2 * GROUP * a_step, a_step);
-        if (half) amx_load(7, b + TILE, 64);
-        amx_dp(0, 3, 6);
-        if (tiles > 1) amx_dp(1, 4, 6);
-        if (tiles > 2) amx_dp(2, 5, 6);
-        if (!half) continue;
-        amx_dp(0, 3, 7);
-        if (tiles > 1) amx_dp(1, 4, 7);
-        if (tiles > 2) amx_dp(2, 5, 7);
+/* c = a b for `tiles` tiles of rows of a, 64-byte steps of which lie a_step bytes apart, and `blocks` blocks of b, each
+ * [step][parts] tiles; c's blocks lie 16 numbers apart, its rows c_step. A product's sums come late, so six tiles of
+ * them are on their way: 0-5; 6: rows, 7: a part of keys or values. */
+typedef struct product {
+    float *c;
+    int64_t c_step;
+    const uint8_t *a;
+    int64_t a_step;
+    const uint8_t *b;
+    int64_t b_block, steps;
+} product;
+#define EACH_SUM(DO, tiles, blocks)                                                                                    \
+    DO(0, 0)                                                                                                           \
+    if (tiles > 1) DO(1, 0)                                                                                            \
+    if (tiles > 2) DO(2, 0)                                                                                            \
+    if (blocks > 1) DO(0, 1)                                                                                           \
+    if (blocks > 1 && tiles > 1) DO(1, 1)                                                                              \
+    if (blocks > 1 && tiles > 2) DO(2, 1)                                                                              \
+    if (blocks > 2) DO(0, 2)                                                                                           \
+    if (blocks > 3) DO(0, 3)
+
+static inline void multiply(const product *x, const int tiles, const int blocks, const bool half) {
+    const uint8_t *a = x->a, *b = x->b;
+#define SUM(t, n) ((n) < 2 ? (n) * 3 + (t) : (n) - 1)
+#define ZERO(t, n) amx_zero(SUM(t, n));
+    EACH_SUM(ZERO, tiles, blocks)
+    for (int64_t i = 0; i < x->steps; i++, a += 2 * STEP, b += (half ? 2 : 1) * TILE)
+        for (int part = 0; part < (half ? 2 : 1); part++) {
+#define ADD(t, n)                                                                                                      \
+    {                                                                                                                  \
+        if (t == 0) amx_load(7, b + part * TILE + (n) * x->b_block, 64);                                               \
+        if (tiles > 1 || n == 0) amx_load(6, a + (t) * GROUP * x->a_step, x->a_step);                                  \
+        amx_dp(SUM(t, n), 6, 7);                                                                                   \
     }
-    amx_store(0, c, c_step * 4);
-    if (tiles > 1) amx_store(1, c + GROUP * c_step, c_step * 4);
-    if (tiles > 2) amx_store(2, c + 2 * GROUP * c_step, c_step * 4);
+            EACH_SUM(ADD, tiles, blocks)
+        }
+#define STORE(t, n) amx_store(SUM(t, n), x->c + (n) * GROUP + (t) * GROUP * x->c_step, x->c_step * 4);
+    EACH_SUM(STORE, tiles, blocks)
+#undef ZERO
+#undef ADD
+#undef STORE
+#undef SUM
+}
+
+/* The same for any number of blocks */
+static inline void multiply_blocks(product x, int blocks, const int tiles, const bool half) {
+    const int most = tiles > 1 ? 2 : 4;
+    for (int n; blocks > 0; blocks -= n, x.c += n * GROUP, x.b += n * x.b_block) {
+        n = blocks >= most ? most : blocks >= 2 ? 2 : 1;
+        if (n == 4)
+            multiply(&x, tiles, 4, half);
+        else if (n == 2)
+            multiply(&x, tiles, 2, half);
+        else
+            multiply(&x, tiles, 1, half);
+    }
 }
 
 /* Up to 16 rows of a unit over a block */
@@ -189,13 +221,13 @@ static inline __m512 add_parts(const float *c, int64_t step) {
 
 static inline void score_rows(const rows *x, float *s, const int tiles, const bool half) {
     _Alignas(64) float c[VIRTUAL * SPAN];
-    const int64_t steps = tk_ceil_div(x->j->d, STEP), bytes = steps * STEP * 2;
-    const uint8_t *keys = (const uint8_t *)x->w->kt, *q = keys + ATTN_KEYS * bytes * 2;
+    const int64_t steps = tk_ceil_div(x->j->d, STEP), bytes = steps * STEP * 2, block = steps * (half ? 2 : 1) * TILE;
+    const uint8_t *keys = (const uint8_t *)x->w->kt;
+    product p = { c, SPAN, keys + ATTN_KEYS * bytes * 2, bytes, keys + x->which.first * block, block, steps };
     enum { VECTORS = SPAN / GROUP };
-    for (int v = x->which.first; v < x->which.end; v += VECTORS) {
+    for (int v = x->which.first; v < x->which.end; v += VECTORS, p.b += VECTORS * block) {
         const int n = TK_MIN(VECTORS, x->which.end - v);
-        for (int i = 0; i < n; i++)
-            multiply(c + i * GROUP, SPAN, q, bytes, keys + (v + i) * steps * (half ? 2 : 1) * TILE, steps, tiles, half);
+        multiply_blocks(p, n, tiles, half);
         for (int i = 0; i < x->n; i++)
             for (int k = 0; k < n; k++)
                 _mm512_storeu_ps(s + i * ATTN_KEYS + (v + k) * GROUP,
@@ -234,13 +266,19 @@ static float weigh(const float *s, float shift, attn_vectors which, uint8_t *to,
 }
 
 static inline void sum_values(const rows *x, const uint8_t *p, const int tiles, const bool half) {
-    _Alignas(64) float c[VIRTUAL * GROUP];
-    const int first = x->which.first / 2, steps = x->which.end / 2 - first;
-    const uint8_t *values = (const uint8_t *)x->w->vt + first * (half ? 2 : 1) * TILE;
-    for (int64_t e = 0; e < x->j->d; e += GROUP, values += ATTN_KEYS / STEP * (half ? 2 : 1) * TILE) {
-        multiply(c, GROUP, p + first * STEP * 2, ATTN_KEYS * 2, values, steps, tiles, half);
+    _Alignas(64) float c[VIRTUAL * SPAN];
+    const int first = x->which.first / 2, columns = (int)tk_ceil_div(x->j->d, GROUP);
+    const int64_t part = (half ? 2 : 1) * TILE, block = ATTN_KEYS / STEP * part;
+    product y = { c, SPAN, p + first * STEP * 2, ATTN_KEYS * 2, (const uint8_t *)x->w->vt + first * part, block,
+                  x->which.end / 2 - first };
+    enum { VECTORS = SPAN / GROUP };
+    for (int v = 0; v < columns; v += VECTORS, y.b += VECTORS * block) {
+        const int n = TK_MIN(VECTORS, columns - v);
+        multiply_blocks(y, n, tiles, half);
         for (int i = 0; i < x->n; i++)
-            _mm512_storeu_ps(x->r->o + (x->row + i) * x->j->padded + e, add_parts(c + i * GROUP, x->n * GROUP));
+            for (int k = 0; k < n; k++)
+                _mm512_storeu_ps(x->r->o + (x->row + i) * x->j->padded + (v + k) * GROUP,
+                                 add_parts(c + i * SPAN + k * GROUP, x->n * SPAN));
     }
 }
 
