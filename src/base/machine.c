@@ -49,7 +49,7 @@ int tk_cpu_list(int *cpus, int most) {
         for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
             if (!CPU_ISSET(cpu, &have) || first_of_core(cpu, &have) == rest) continue;
             if (n < most) cpus[n] = cpu;
-            n++, cores += !rest;
+            n++, cores += rest == 0;
         }
     return cores;
 }

@@ -115,7 +115,8 @@ static void *work(void *arg) {
 
 static cpu_set_t one_cpu(int cpu) {
     cpu_set_t one;
-    CPU_ZERO(&one), CPU_SET(cpu, &one);
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
     return one;
 }
 
