@@ -7,12 +7,6 @@
 
 enum { SEQS = 4 };
 
-/* The tier of tiles has an attention of its own for caches of 16-bit numbers */
-tk_kernel attn_paged_amx;
-static void attn_paged_tiles(const tk_args *a) {
-    (a->type[2] == TK_F16 || a->type[2] == TK_BF16 ? attn_paged_amx : attn_paged_avx512)(a);
-}
-
 /* Sequences with all their queries, keys and values */
 typedef struct world {
     int64_t heads, shared, d, len[SEQS];
@@ -366,7 +360,7 @@ static void test_shaped(void **state) {
         for (size_t k = 0; k < TK_COUNT(types); k++) {
             if (types[k] == TK_Q8_0 && w.d % 32) continue;
             check_values(*state, &w, types[k]);
-            if (types[k] != TK_Q8_0 || !chunks) check_same(*state, &w, types[k]);
+            if (types[k] == TK_F32 || (types[k] == TK_Q8_0 && !chunks)) check_same(*state, &w, types[k]);
         }
         world_free(&w);
     }
@@ -427,18 +421,13 @@ static void test_bad_numbers(void **state) {
 
 int main(void) {
     int failed = 0;
-    tier all[TK_COUNT(tiers) + 1];
-    memcpy(all, tiers, sizeof tiers);
-    all[TK_COUNT(tiers)] = tiers[TK_COUNT(tiers) - 1];
-    all[TK_COUNT(tiers)].name = "amx", all[TK_COUNT(tiers)].needs = TK_CPU_AMX;
-    all[TK_COUNT(tiers)].attn_paged = attn_paged_tiles;
-    for (size_t i = 0; i < TK_COUNT(all); i++) {
-        if (all[i].needs & ~tk_cpu_features()) {
-            printf("skipped: this CPU has no %s\n", all[i].name);
+    for (size_t i = 0; i < TK_COUNT(tiers); i++) {
+        if (tiers[i].needs & ~tk_cpu_features()) {
+            printf("skipped: this CPU has no %s\n", tiers[i].name);
             continue;
         }
-        void *t = &all[i];
-        printf("tier %s\n", all[i].name);
+        void *t = (void *)(uintptr_t)&tiers[i];
+        printf("tier %s\n", tiers[i].name);
         const struct CMUnitTest tests[] = {
             cmocka_unit_test_prestate(test_values, t),      cmocka_unit_test_prestate(test_same, t),
             cmocka_unit_test_prestate(test_long, t),        cmocka_unit_test_prestate(test_shaped, t),

@@ -282,18 +282,6 @@ V_INLINE vf v_scale(vf p, vf n_float, vi n) {
 #endif
 }
 
-/* x / y for y >= 1 within 1.5 ulp; 0 where y is above 2^126 and x finite. With 16 lanes by an estimate of 1 / y of 14 bits
- * and one step towards it: a division takes 16 cycles there, or all else that a SiLU does. */
-V_INLINE vf v_over(vf x, vf y) {
-#if VW == 16
-    const __mmask16 less = _mm512_cmp_ps_mask((__m512)y, _mm512_set1_ps(0x1p126f), _CMP_LT_OQ);
-    const __m512 r = _mm512_rcp14_ps((__m512)y), e = _mm512_fnmadd_ps((__m512)y, r, _mm512_set1_ps(1));
-    return x * (vf)_mm512_maskz_fmadd_ps(less, e, r, r);
-#else
-    return x / y;
-#endif
-}
-
 /* e^f for |f| <= ln2 / 2: f + 1 + f^2 times a polynomial of degree 5 (Cephes' expf), below 1 ulp */
 V_INLINE vf v_exp_poly(vf f) {
     vf p = v_set1(1.9875691500e-4f);

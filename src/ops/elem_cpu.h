@@ -61,15 +61,15 @@ void KERNEL_NAME(bias)(const tk_args *a) {
     }
 }
 
-V_INLINE vf silu(vf x) { return v_over(x, v_set1(1) + v_exp(-x)); }
+V_INLINE vf silu(vf x) { return x / (v_set1(1) + v_exp(-x)); }
 /* x/2 (1 + tanh u) is x / (1 + e^-2u), which is also exact where 1 + tanh u would cancel */
 V_INLINE vf gelu_tanh(vf x) {
     vf u = v_fma(x * x, v_set1(0.044715f), v_set1(1)) * x;
-    return v_over(x, v_set1(1) + v_exp(u * v_set1(-1.595769122f)));
+    return x / (v_set1(1) + v_exp(u * v_set1(-1.595769122f)));
 }
 V_INLINE vf gelu_erf(vf x) { return x * v_phi(x); }
 
-V_INLINE vf gelu_quick(vf x) { return v_over(x, v_set1(1) + v_exp(x * v_set1(-1.702f))); }
+V_INLINE vf gelu_quick(vf x) { return x / (v_set1(1) + v_exp(x * v_set1(-1.702f))); }
 V_INLINE vf relu(vf x) { return v_max((vf){ 0 }, x); }
 V_INLINE vf relu2(vf x) { return relu(x) * relu(x); }
 

@@ -9,7 +9,7 @@
 
 #include "ops/attn_sizes.h"
 
-enum { KV_Q8 = 32, KV_Q8_SCALES = 2 * KV_GROUP, KV_Q8_BYTES = KV_GROUP * (2 + KV_Q8) };
+enum { KV_GROUP = 16, KV_Q8 = 32, KV_Q8_SCALES = 2 * KV_GROUP, KV_Q8_BYTES = KV_GROUP * (2 + KV_Q8) };
 
 /* ---- writing ---- */
 
@@ -81,6 +81,16 @@ void KERNEL_NAME(kvput)(const tk_args *a) {
 }
 
 /* ---- reading ---- */
+
+/* Where attention finds its keys: rows of the step (page == NULL) or pages of the cache */
+typedef struct kv_source {
+    const void *k, *v;
+    int type_k, type_v;
+    int64_t heads, d;    /* KV heads */
+    const int32_t *page; /* of the sequence at hand, or NULL */
+    int64_t page_size;
+    int64_t first; /* packed token of key 0, without pages */
+} kv_source;
 
 /* Up to ATTN_KEYS keys of `type`: groups of [D][16] keys, groups of 16 value rows `stride` apart, or
  * Q8_0's blocks of both. Lanes and rows behind the last key hold anything. Groups that nobody looks at repeat

@@ -234,16 +234,33 @@ static void multiply_panel(const walk *w, const uint8_t *room, int64_t row, floa
     }
 }
 
-static void multiply(const tk_args *a, const scheme *s) {
-    const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k'), blocks = k / TK_K32;
+/* Rows first .. last, at most BAND panels, with the tokens in hand, all chunks of which lie in `copy` */
+static void multiply_rows(walk *w, int64_t first, int64_t last, const uint8_t *copy) {
+    const tk_args *a = w->a;
+    const int64_t k = TK_DIM(a, 'k'), blocks = k / TK_K32, groups = tk_ceil_div(w->tokens, GROUP);
     const size_t panel = tk__panel_bytes(a->type[1], k);
-    uint8_t *copy = (uint8_t *)a->scratch + (size_t)a->ith * thread_bytes(tokens, k);
-    float *wait = (float *)(void *)(copy + copy_bytes(tokens, k));
+    float *wait = (float *)(void *)(uintptr_t)(copy + copy_bytes(TK_DIM(a, 't'), k));
     _Alignas(64) uint8_t room[CHUNK * MOST_UNIT];
+    for (w->from = 0; w->from < blocks; w->from = w->end) {
+        w->end = TK_MIN(w->from + CHUNK, blocks);
+        w->copy = copy + (size_t)(w->from * groups) * block_bytes(w->s->mins);
+        w->fetch = tk_ceil_div((int64_t)tk__panel_bytes(a->type[1], (w->end - w->from) * TK_K32), TK_LINE * groups);
+        for (int64_t row = first; row < last; row += TK_PANEL) {
+            const uint8_t *at = (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL) * panel;
+            w->s->expand(at, w->from, w->end, room);
+            w->next = at + panel + tk__panel_bytes(a->type[1], w->from * TK_K32);
+            multiply_panel(w, room, row, wait + (row - first) / TK_PANEL * groups * 256);
+        }
+    }
+}
+
+/* Threads take panels as they get on */
+static void multiply(const tk_args *a, const scheme *s) {
+    const int64_t tokens = TK_DIM(a, 't'), n = TK_DIM(a, 'n'), k = TK_DIM(a, 'k');
+    /* pieces are large where the tokens' copy does not stay in the second-level cache from one to the next */
+    const int64_t grain = k / TK_K32 > CHUNK ? 8 : 1;
+    uint8_t *copy = (uint8_t *)a->scratch + (size_t)a->ith * thread_bytes(tokens, k);
     walk w = { .a = a, .s = s };
-    int64_t first, last;
-    tk_split(n, TK_PANEL, a->ith, a->nth, &first, &last);
-    if (first >= last) return;
     amx_config config = { 0 };
     for (int i = 0; i < 4; i++) amx_tile(&config, i, 16, 64);
     for (int i = 4; i < 6; i++)
@@ -251,23 +268,11 @@ static void multiply(const tk_args *a, const scheme *s) {
     amx_configure(&config);
     for (; w.t0 < tokens; w.t0 += w.tokens) {
         w.tokens = TK_MIN(tokens - w.t0, (int64_t)TOKENS);
-        const int64_t groups = tk_ceil_div(w.tokens, GROUP);
         s->lay(a, w.t0, w.t0 + w.tokens, copy);
-        for (int64_t band = first, stop; band < last; band = stop) {
-            stop = TK_MIN(band + BAND * TK_PANEL, last);
-            for (w.from = 0; w.from < blocks; w.from = w.end) {
-                w.end = TK_MIN(w.from + CHUNK, blocks);
-                w.copy = copy + (size_t)(w.from * groups) * block_bytes(s->mins);
-                w.fetch = tk_ceil_div((int64_t)tk__panel_bytes(a->type[1], (w.end - w.from) * TK_K32),
-                                      TK_LINE * groups);
-                for (int64_t row = band; row < stop; row += TK_PANEL) {
-                    const uint8_t *at = (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL) * panel;
-                    s->expand(at, w.from, w.end, room);
-                    w.next = at + panel + tk__panel_bytes(a->type[1], w.from * TK_K32);
-                    multiply_panel(&w, room, row, wait + (row - band) / TK_PANEL * groups * 256);
-                }
-            }
-        }
+        tk_share share = tk_share_begin(a->pool, tk_ceil_div(n, TK_PANEL), grain, a->ith, a->nth);
+        for (int64_t from, to; tk_share_next(&share, &from, &to);)
+            for (int64_t band = from; band < to; band += BAND)
+                multiply_rows(&w, band * TK_PANEL, TK_MIN(TK_MIN(band + BAND, to) * TK_PANEL, n), copy);
     }
     amx_release();
 }

@@ -177,34 +177,43 @@ static void multiply_band(walk *w) {
     if (done) finish_block(w, w->t0 + full, sums, m0, m1);
 }
 
+/* Rows first .. last, at most ROWS, with the tokens in hand */
+static void multiply_rows(walk *w, int64_t first, int64_t last, float *sums) {
+    const int64_t band = w->steps * STEP, chunk = tk__a16_chunk(TK_DIM(w->a, 'k'));
+    const int64_t held = tk_ceil_div(w->tokens, 32) * (BLOCK / 4); /* a band's sums */
+    for (w->from = 0; w->from < w->steps; w->from += w->count) {
+        w->count = TK_MIN(w->steps - w->from, chunk);
+        for (w->row = first; w->row < last; w->row += TK_BAND) {
+            w->tiles = (const uint8_t *)w->a->p[1] + w->row / TK_BAND * band + w->from * STEP;
+            w->sums = sums + (w->row - first) / TK_BAND * held;
+            w->next = w->tiles + band;
+            w->fetch = tk_ceil_div(w->count * STEP / 64, TK_MAX(w->tokens / 32, (int64_t)1));
+            multiply_band(w);
+        }
+    }
+}
+
+/* Threads take bands as they get on */
 static void multiply_many(const tk_args *a) {
     walk w = { .a = a, .n = TK_DIM(a, 'n'), .steps = tk_ceil_div(TK_DIM(a, 'k'), TK_TILE_K) };
-    const int64_t tokens = TK_DIM(a, 't'), band = w.steps * STEP;
-    const int64_t rest = tokens % 32, chunk = tk__a16_chunk(TK_DIM(a, 'k'));
-    const int64_t held = tk_ceil_div(TK_MIN(tokens, (int64_t)TOKENS), 32) * (BLOCK / 4); /* a band's sums */
+    const int64_t tokens = TK_DIM(a, 't'), rest = tokens % 32;
+    const int64_t held = tk_ceil_div(TK_MIN(tokens, (int64_t)TOKENS), 32) * (BLOCK / 4);
     float *sums = (float *)a->scratch + a->ith * (ROWS / TK_BAND) * held;
+    /* pieces are large where tokens do not stay in the second-level cache from one to the next */
+    const int64_t grain = w.steps > 2 * TK_A16_CHUNK ? 4 : 1;
     for (int t = 0; t < 8; t++) {
         const bool second = t == 7 || t == 1 || t == 3;
         const int64_t m = second ? TK_MAX(rest - 16, 1) : TK_MIN(rest, (int64_t)TK_TILE);
         amx_tile(&w.whole, t, 16, 64);
         amx_tile(&w.rest, t, 16, t == 4 || t == 5 ? 64 : (int)m * 4);
     }
-    int64_t first, last;
-    tk_split(w.n, TK_BAND, a->ith, a->nth, &first, &last);
     amx_configure(&w.whole);
     for (; w.t0 < tokens; w.t0 += w.tokens) {
         w.tokens = TK_MIN(tokens - w.t0, (int64_t)TOKENS);
-        for (int64_t part = first; part < last; part += ROWS)
-            for (w.from = 0; w.from < w.steps; w.from += w.count) {
-                w.count = TK_MIN(w.steps - w.from, chunk);
-                for (w.row = part; w.row < TK_MIN(part + ROWS, last); w.row += TK_BAND) {
-                    w.tiles = (const uint8_t *)a->p[1] + w.row / TK_BAND * band + w.from * STEP;
-                    w.sums = sums + (w.row - part) / TK_BAND * held;
-                    w.next = w.tiles + band;
-                    w.fetch = tk_ceil_div(w.count * STEP / 64, TK_MAX(w.tokens / 32, (int64_t)1));
-                    multiply_band(&w);
-                }
-            }
+        tk_share share = tk_share_begin(a->pool, tk_ceil_div(w.n, TK_BAND), grain, a->ith, a->nth);
+        for (int64_t from, to; tk_share_next(&share, &from, &to);)
+            for (int64_t part = from * TK_BAND; part < to * TK_BAND; part += ROWS)
+                multiply_rows(&w, part, TK_MIN(part + ROWS, to * TK_BAND), sums);
     }
     amx_release();
 }
