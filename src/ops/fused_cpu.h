@@ -2,10 +2,9 @@
 /* The windows of fusions.def: each thread runs the window's own kernels over a few rows at a time, so that
  * what passes between them stays in its L1 cache and the threads meet once instead of after each. Same bits
  * by construction. Included by the tier files. */
-#include "base/packed.h"
 #include "base/tiles.h"
+#include "ops/quant.h"
 
-void tk__quant_run_avx2(tk_a8 *y, int64_t step, const float *x, int64_t blocks); /* serves both tiers */
 void tk__a16_run_amx(const tk_args *a, int operand, int64_t row, int64_t live, const float *x, int64_t stride,
                      int64_t from, int64_t end);
 
@@ -25,7 +24,7 @@ V_INLINE void quant_run(const tk_args *a, int out, int64_t rows, int64_t k, int6
     if (a->type[out] == TK_A8) {
         int64_t step;
         tk_a8 *q = tk__a8_row(a->p[out], rows, k, row, &step);
-        tk__quant_run_avx2(q + from / TK_K32 * step, step, x, n / TK_K32);
+        (VW == 16 ? tk__quant_run_avx512 : tk__quant_run_avx2)(q + from / TK_K32 * step, step, x, n / TK_K32);
     } else {
         cast_run(x, TK_F32, (uint16_t *)a->p[out] + row * k + from, TK_BF16, 0, n);
     }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* quant with AVX2, which is enough for all wider tiers: a block of 32 is four registers in, one line out.
+/* quant with AVX2: a block of 32 is four registers in, one line out.
  * Gives the bytes of tk__a8_block. */
 #include <immintrin.h>
 
-#include "base/packed.h"
-#include "ops/ops.h"
+#include "ops/quant.h"
 
 static inline void block_avx2(tk_a8 *dst, const float *src) {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
@@ -40,21 +39,7 @@ static inline void block_avx2(tk_a8 *dst, const float *src) {
     dst->half[0] = dst->d * (float)low, dst->half[1] = dst->d * (float)high;
 }
 
-/* Blocks that follow each other in x and lie `step` apart in y (fused kernels call it too) */
 void tk__quant_run_avx2(tk_a8 *y, int64_t step, const float *x, int64_t blocks) {
     for (int64_t i = 0; i < blocks; i++) block_avx2(y + i * step, x + i * TK_K32);
 }
-
-/* Blocks are shared out, not tokens: one token is work for all threads. k is a multiple of 32, as it is of
- * every quantized weight. */
-void quant_a8_avx2(const tk_args *a) {
-    const int64_t rows = TK_DIM(a, 't'), cols = TK_DIM(a, 'k'), blocks = cols / TK_K32;
-    int64_t i, end;
-    tk_split(rows * blocks, 1, a->ith, a->nth, &i, &end);
-    for (int64_t count; i < end; i += count) {
-        int64_t step;
-        tk_a8 *y = tk__a8_row(a->p[1], rows, cols, i / blocks, &step);
-        count = TK_MIN(end - i, blocks - i % blocks);
-        tk__quant_run_avx2(y + i % blocks * step, step, (const float *)a->p[0] + i * TK_K32, count);
-    }
-}
+void quant_a8_avx2(const tk_args *a) { tk__quant_rows(a, tk__quant_run_avx2); }
