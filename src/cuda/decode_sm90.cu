@@ -7,6 +7,9 @@
  * spans. The arithmetic is the ORDER of attn_sm90.cuh. */
 #include <limits.h>
 
+extern "C" {
+#include "cuda/cuda.h"
+}
 #include "cuda/attn_sm90.cuh"
 
 namespace tk {
@@ -527,37 +530,26 @@ static int64_t items_held(const tk_dim dim[26]) {
     return TK_MIN(items, (int64_t)TK_BATCH_ZEROS);
 }
 
-static void run_paged(const tk_args *a, bool narrow, tk_kernel *portable) {
-    attn_call c = { a->p[4],
-                    narrow ? NULL : (float *)a->p[5],
-                    a->p[0],
-                    (const char *)a->p[2],
-                    (const char *)a->p[3],
-                    a->batch,
-                    (float *)a->scratch,
-                    (int)TK_DIM(a, 'g'),
-                    (int)TK_DIM(a, 'r'),
-                    (int)TK_DIM(a, 's'),
-                    (int)TK_DIM(a, 't'),
-                    (int)items_held(a->dim),
-                    score_rule(&a->attr),
-                    a->attr,
-                    a->dim['g' - 'a'],
-                    a->dim['r' - 'a'],
-                    narrow,
-                    0,
-                    0,
-                    inverse_of((int)TK_DIM(a, 'r')) };
-    if (c.tokens <= 0) return;
-    const int64_t width = TK_DIM(a, 'd');
+/* Starts what a call needs; false: there is no kernel for heads of `width`. */
+static bool attend(const tk_args *a, const attn_call &c, int type, int64_t width) {
     const bool many = c.tokens * c.shared > FEW && attn_has_many(width);
     const int most = many ? (int)FEW : INT_MAX;
-    const bool done = a->type[2] == TK_BF16 ? start_width<TK_BF16>(a, c, width, most)
-                                            : start_width<TK_F16>(a, c, width, most);
-    if (!done)
-        portable(a);
-    else if (many)
-        attn_many(a, c, a->type[2], width, FEW + 1);
+    const bool done =
+        type == TK_BF16 ? start_width<TK_BF16>(a, c, width, most) : start_width<TK_F16>(a, c, width, most);
+    if (done && many) attn_many(a, c, type, width, FEW + 1);
+    return done;
+}
+
+static void run_paged(const tk_args *a, bool narrow, tk_kernel *portable) {
+    attn_call c = {};
+    c.o = a->p[4], c.l = narrow ? NULL : (float *)a->p[5], c.q = a->p[0];
+    c.ck = (const char *)a->p[2], c.cv = (const char *)a->p[3], c.batch = a->batch,
+    c.partial = (float *)a->scratch;
+    c.groups = (int)TK_DIM(a, 'g'), c.shared = (int)TK_DIM(a, 'r'), c.inverse = inverse_of(c.shared);
+    c.size = (int)TK_DIM(a, 's'), c.tokens = (int)TK_DIM(a, 't'), c.room = (int)items_held(a->dim);
+    c.rule = score_rule(&a->attr), c.attr = a->attr, c.g = a->dim['g' - 'a'], c.r = a->dim['r' - 'a'],
+    c.narrow = narrow;
+    if (c.tokens > 0 && !attend(a, c, a->type[2], TK_DIM(a, 'd'))) portable(a);
 }
 
 } // namespace tk
@@ -574,4 +566,32 @@ extern "C" void attn_paged_quant_sm90(const tk_args *a) { tk::run_paged(a, true,
 extern "C" size_t attn_paged_sm90_scratch(const tk_dim dim[26], int nth) {
     (void)nth;
     return (size_t)tk::items_held(dim) * tk::ROWS * (size_t)(dim['d' - 'a'].n + 2) * sizeof(float);
+}
+
+extern "C" size_t tk__attention_room(const tk_attention *t) {
+    tk_dim dim[26] = {};
+    dim['t' - 'a'].n = t->tokens, dim['g' - 'a'].n = t->groups, dim['r' - 'a'].n = t->shared,
+              dim['d' - 'a'].n = t->width;
+    dim['p' - 'a'].n = t->keys, dim['s' - 'a'].n = 1;
+    return attn_paged_sm90_scratch(dim, 1);
+}
+extern "C" bool tk__attention(const tk_attention *t) {
+    tk_args a = {};
+    tk::attn_call c = {};
+    a.stream = t->stream, a.attr.f[0] = t->scale;
+    c.o = t->o, c.l = t->l, c.q = t->q, c.ck = (const char *)t->k, c.cv = (const char *)t->v,
+    c.batch = t->batch;
+    c.groups = t->groups, c.shared = t->shared, c.inverse = tk::inverse_of(c.shared), c.size = t->page_size,
+    c.tokens = t->tokens;
+    c.rule = tk::score_rule(&a.attr), c.attr = a.attr, c.narrow = t->narrow, c.narrow_q = !t->room,
+    c.full = t->full;
+    c.g = { t->groups, 0, t->groups }, c.r = { t->shared, 0, t->shared };
+    if (t->room) {
+        c.partial = (float *)t->room,
+        c.room = (int)(tk__attention_room(t) / sizeof(float) / (size_t)(tk::ROWS * (t->width + 2)));
+        return tk::attend(&a, c, t->type, t->width);
+    }
+    if (!tk::attn_has_many(t->width)) return false;
+    tk::attn_many(&a, c, t->type, t->width, 1);
+    return true;
 }

@@ -17,14 +17,16 @@ namespace tk {
 enum {
     GROUPS = 2 /* warpgroups that multiply */,
     GROUP = 128 /* threads of each */,
-    MOST = 2 /* stages of keys, and of values */
+    MOST = 2 /* stages of keys, and of values */,
+    ITEMS = 4 /* tiles that the fetching warp may have told of */
 };
 enum {
     K_FULL,
     K_EMPTY = K_FULL + MOST,
     V_FULL = K_EMPTY + MOST,
     V_EMPTY = V_FULL + MOST,
-    BARRIERS = V_EMPTY + MOST
+    ITEM_FULL = V_EMPTY + MOST,
+    BARRIERS = ITEM_FULL + ITEMS
 };
 
 #define TK_REGS_40 TK_REGS_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
@@ -92,13 +94,17 @@ template <int D> struct flash_size {
     static const int TILE = HALVES ? 64 : 64 * GROUPS; /* rows */
     static const int OWN = HALVES ? D / 2 : D, KEPT = HALVES ? 1 : 2;
     static const int STAGE = ATTN_BLOCK * D * 2, QUERIES = TILE * D * 2, TOTAL = TILE * D * 4;
-    static const int BYTES = QUERIES + 2 * KEPT * STAGE + TOTAL + BARRIERS * 8;
+    static const int BYTES =
+        QUERIES + 2 * KEPT * STAGE + TOTAL + BARRIERS * 8 + ITEMS * (int)sizeof(attn_item);
+    /* Room in registers for the next tile's queries beside scores and weights */
+    static const bool EARLY = D <= 96;
     /* Which of its tile's rows a group has */
     static __device__ int first_row(int tile, int group) { return tile * TILE + (HALVES ? 0 : group * 64); }
 };
 
 struct flash_shared {
     uint32_t q, k, v, bar;
+    attn_item *items;
     float4 *total;
     char *values;
 };
@@ -142,34 +148,63 @@ template <int D> __device__ inline void ask_queries(const attn_call &c, const at
     }
 }
 
+/* A block of keys and values on its way: a lane has what lies in one page. Its place is asked for one block
+ * ahead, since memory takes its time to tell. */
+struct flash_part {
+    int from, keys,
+        all; /* this lane's keys begin at the block's key `from`; keys of the block that are fetched */
+    int64_t row;
+};
+__device__ inline flash_part ask_part(const attn_call &c, const tk_batch &batch, const attn_item &it,
+                                      const flash_blocks &r, int b) {
+    const int k0 = b * ATTN_BLOCK, page = k0 / c.size + (int)threadIdx.x % 32, first = max(k0, page * c.size);
+    flash_part p;
+    p.all = min(ATTN_BLOCK, (r.end - k0 + 15) / 16 * 16);
+    p.from = first - k0, p.keys = min(k0 + p.all, (page + 1) * c.size) - first, p.row = 0;
+    if (p.keys > 0)
+        p.row = ((int64_t)batch.pages[(int64_t)it.seq * batch.max_pages + page] * c.groups + it.g) * c.size +
+                first - page * c.size;
+    return p;
+}
+
+/* Tiles are told to those who multiply one tile ahead: with MOST blocks on their way at most, tile n - 3 is
+ * done when tile n begins and n + 1 takes its place. */
 template <int D>
 __device__ inline void fetch_all(const attn_call &c, const flash_shared &m,
                                  attn_walk<flash_size<D>::TILE> walk, int items) {
     const int lane = (int)threadIdx.x % 32, KEPT = flash_size<D>::KEPT;
-    int count = 0;
-    attn_item it;
-    for (int n = 0; next_item(walk, &n, items, &it);) {
-        const flash_blocks r = tile_blocks<flash_size<D>::TILE>(c, it);
-        ask_queries<D>(c, it);
+    int count = 0, n = 0;
+    attn_item it, later;
+    const auto tell = [&](attn_item *next) {
+        const int slot = n % ITEMS;
+        if (!next_item(walk, &n, items, next)) next->seq = -1;
+        if (lane == 0) m.items[slot] = *next, barrier_arrive(m.bar + 8 * (ITEM_FULL + slot));
+        if (next->seq >= 0) ask_queries<D>(c, *next);
+    };
+    tell(&it);
+    if (it.seq < 0) return;
+    flash_blocks r = tile_blocks<flash_size<D>::TILE>(c, it);
+    flash_part next = ask_part(c, walk.b, it, r, r.from);
+    for (;;) {
         for (int b = r.from; b < r.to; b++, count++) {
-            const int k0 = b * ATTN_BLOCK, keys = min(ATTN_BLOCK, (r.end - k0 + 15) / 16 * 16);
-            const int stage = count % KEPT, page = k0 / c.size + lane;
-            const int from = max(k0, page * c.size), to = min(k0 + keys, (page + 1) * c.size);
-            int64_t place = 0;
-            if (from < to) place = walk.b.pages[(int64_t)it.seq * walk.b.max_pages + page];
-            const int64_t at = ((place * c.groups + it.g) * c.size + (from - page * c.size)) * D * 2;
+            const flash_part p = next;
+            const int stage = count % KEPT;
             for (int which = 0; which < 2; which++) {
                 const uint32_t full = m.bar + 8 * (which ? V_FULL + stage : K_FULL + stage);
                 barrier_wait(m.bar + 8 * (which ? V_EMPTY + stage : K_EMPTY + stage),
                              (uint32_t)(count / KEPT & 1) ^ 1);
-                if (lane == 0) barrier_expect(full, (uint32_t)keys * D * 2);
+                if (lane == 0) barrier_expect(full, (uint32_t)p.all * D * 2);
                 __syncwarp();
-                if (from < to)
-                    copy_in((which ? m.v : m.k) +
-                                (uint32_t)(stage * flash_size<D>::STAGE + (from - k0) * D * 2),
-                            (which ? c.cv : c.ck) + at, (uint32_t)(to - from) * D * 2, full);
+                if (p.keys > 0)
+                    copy_in((which ? m.v : m.k) + (uint32_t)(stage * flash_size<D>::STAGE + p.from * D * 2),
+                            (which ? c.cv : c.ck) + p.row * D * 2, (uint32_t)p.keys * D * 2, full);
             }
+            if (b == r.from) tell(&later);
+            if (b + 1 < r.to) next = ask_part(c, walk.b, it, r, b + 1);
         }
+        if (later.seq < 0) return;
+        it = later, r = tile_blocks<flash_size<D>::TILE>(c, it);
+        next = ask_part(c, walk.b, it, r, r.from);
     }
 }
 
@@ -208,11 +243,11 @@ template <int D> struct flash_queries {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const int at = thread() + i * THREADS,
-                      row = flash_size<D>::first_row(it.tile, group) + at / (D / 8);
+                      row = flash_size<D>::first_row(it.tile, group) + at / D * 8 + at % 8;
             const int token = token_of(c, row), head = row - token * c.shared;
             const int64_t from =
                 (((int64_t)(it.first_token + token) * c.groups + it.g) * c.shared + head) * D +
-                at % (D / 8) * 8;
+                at / 8 % (D / 8) * 8;
             w[i][0] = w[i][1] = w[i][2] = w[i][3] = 0;
             if (token >= it.tokens) continue;
             if (c.narrow_q) {
@@ -226,15 +261,14 @@ template <int D> struct flash_queries {
             }
         }
     }
-    /* As blocks of 8 x 8 in shared memory; those who share rows meet before, since the other's products may
-     * still read. */
+    /* As blocks of 8 x 8 in shared memory; those who share rows meet before, since products of other warps
+     * may still read. */
     __device__ void put(uint32_t q, int group) const {
-        if (flash_size<D>::HALVES) named_barrier(7, THREADS);
+        named_barrier(flash_size<D>::HALVES ? 7 : 1 + group, THREADS);
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            const int at = thread() + i * THREADS, row = at / (D / 8), d = at % (D / 8);
-            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(
-                             q + (uint32_t)((row / 8 * (D / 8) + d) * 128 + row % 8 * 16)),
+            const int at = thread() + i * THREADS;
+            asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(q + (uint32_t)(at * 16)),
                          "r"(w[i][0]), "r"(w[i][1]), "r"(w[i][2]), "r"(w[i][3])
                          : "memory");
         }
@@ -258,10 +292,10 @@ __device__ inline void start_values(float (&o)[flash_size<D>::OWN / 2], const ui
     products_commit();
 }
 
-/* Scores become weights; b, l advance, and alpha is what o is to be multiplied with. */
+/* x of the ORDER in place of products */
 template <bool PLAIN>
-__device__ inline void weigh(float (&s)[64], flash_rows &r, const attn_call &c, int k0, bool edge,
-                             float (&alpha)[2]) {
+__device__ inline void finish_scores(float (&s)[64], const flash_rows &r, const attn_call &c, int k0,
+                                     bool edge) {
     const int key = k0 + 2 * ((int)threadIdx.x % 4);
     if (!PLAIN)
 #pragma unroll
@@ -279,6 +313,44 @@ __device__ inline void weigh(float (&s)[64], flash_rows &r, const attn_call &c, 
                 for (int e = 0; e < 2; e++)
                     if (8 * j + e > last || 8 * j + e < first) s[4 * j + 2 * h + e] = -INFINITY;
         }
+}
+
+/* Scores become weights relative to the references; sum: the thread's part of each row's. */
+__device__ inline void weigh(float (&s)[64], float (&sum)[2], const float (&base)[2], float c) {
+    float part[2][4];
+#pragma unroll
+    for (int j = 0; j < 16; j++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float &x = s[4 * j + 2 * h], &y = s[4 * j + 2 * h + 1];
+            x = exp2_of(fmaf(x, c, -base[h])), y = exp2_of(fmaf(y, c, -base[h]));
+            part[h][j / 4] = j % 4 ? part[h][j / 4] + x : x;
+            part[h][j / 4] += y;
+        }
+#pragma unroll
+    for (int h = 0; h < 2; h++) sum[h] = (part[h][0] + part[h][1]) + (part[h][2] + part[h][3]);
+}
+
+/* Most blocks raise no reference, and that needs no look at their largest scores: where no thread's part of a
+ * row weighs more than half of 2^LIFT, none of its weights does, and no score is LIFT above the reference.
+ * (References beyond 2^20, where rounding could hide that, and those that are none yet, are never so.) */
+__device__ inline bool all_steady(const flash_rows &r, const float (&sum)[2], int group) {
+    bool steady = true;
+    uint32_t all;
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+        steady = steady && (r.out[h] < 0 || (fabsf(r.b[h]) < 1 << 20 && sum[h] <= (1 << ATTN_LIFT) / 2));
+    asm volatile(
+        "{\n.reg .pred p, q;\nsetp.ne.b32 p, %1, 0;\nbar.red.and.pred q, %2, %3, p;\nselp.u32 %0, 1, 0, q;\n}"
+        : "=r"(all)
+        : "r"((uint32_t)steady), "r"(5 + group), "r"((int)GROUP)
+        : "memory");
+    return all;
+}
+
+/* The same where references may rise to the block's largest scores; alpha: what o is to be multiplied with */
+__device__ inline void weigh_fully(float (&s)[64], flash_rows &r, float c, float (&alpha)[2]) {
+    float base[2], sum[2];
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         float top = fmaxf(s[2 * h], s[2 * h + 1]);
@@ -286,24 +358,14 @@ __device__ inline void weigh(float (&s)[64], flash_rows &r, const attn_call &c, 
         for (int j = 1; j < 16; j++) top = fmaxf(top, fmaxf(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]));
         top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
         top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-        const float rise = top * c.rule.c;
+        const float rise = top * c;
         alpha[h] = 1;
         if (rise > r.b[h] + ATTN_LIFT) alpha[h] = exp2_of(r.b[h] - rise), r.b[h] = rise;
-        const float base = r.b[h] == -INFINITY ? 0 : r.b[h];
-        float sum[4];
-#pragma unroll
-        for (int part = 0; part < 4; part++) {
-            sum[part] = 0;
-#pragma unroll
-            for (int j = 4 * part; j < 4 * part + 4; j++)
-#pragma unroll
-                for (int e = 2 * h; e < 2 * h + 2; e++) {
-                    s[4 * j + e] = exp2_of(fmaf(s[4 * j + e], c.rule.c, -base));
-                    sum[part] += s[4 * j + e];
-                }
-        }
-        r.l[h] = fmaf(r.l[h], alpha[h], (sum[0] + sum[1]) + (sum[2] + sum[3]));
+        base[h] = r.b[h] == -INFINITY ? 0 : r.b[h];
     }
+    weigh(s, sum, base, c);
+#pragma unroll
+    for (int h = 0; h < 2; h++) r.l[h] = fmaf(r.l[h], alpha[h], sum[h]);
 }
 
 template <int T> __device__ inline void round_weights(uint32_t (&p)[8][4], const float (&s)[64]) {
@@ -356,6 +418,24 @@ __device__ inline void join_span(flash_total &t, float (&o)[N], float (&b)[2], f
     for (int i = 0; i < N; i += 4) kept[i / 4 * GROUP] = make_float4(o[i], o[i + 1], o[i + 2], o[i + 3]);
 }
 
+/* Lane i of four has column i of a 4 x 4 matrix, and then row i. */
+__device__ inline void turn_quad(uint32_t (&w)[4]) {
+    const int lane = (int)threadIdx.x;
+#pragma unroll
+    for (int by = 1; by < 4; by *= 2) {
+        const bool high = lane & by;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (i & by) continue;
+            const uint32_t got = __shfl_xor_sync(~0u, high ? w[i] : w[i + by], by);
+            if (high)
+                w[i] = got;
+            else
+                w[i + by] = got;
+        }
+    }
+}
+
 template <int D>
 __device__ inline void put_rows(const attn_call &c, const flash_rows &r, const flash_total &t,
                                 const float (&o)[flash_size<D>::OWN / 2], int group) {
@@ -363,22 +443,29 @@ __device__ inline void put_rows(const attn_call &c, const flash_rows &r, const f
     const int lane = (int)threadIdx.x % 32;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        if (r.out[h] < 0) continue;
         const float inverse = 1 / t.l[h];
-        const int64_t at = (int64_t)r.out[h] * D + first + 2 * (lane % 4);
+        const int64_t at = (int64_t)r.out[h] * D + first;
         if (c.o && c.narrow) {
-            uint32_t *to = (uint32_t *)((uint16_t *)c.o + at);
 #pragma unroll
-            for (int j = 0; j < OWN / 8; j++)
-                to[4 * j] = (uint32_t)to_bf16(o[4 * j + 2 * h] * inverse) |
-                            (uint32_t)to_bf16(o[4 * j + 2 * h + 1] * inverse) << 16;
-        } else if (c.o) {
-            float2 *to = (float2 *)((float *)c.o + at);
+            for (int j = 0; j < OWN / 8; j += 4) {
+                uint32_t w[4];
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    w[i] = pack_two<TK_BF16>(o[4 * (j + i) + 2 * h] * inverse,
+                                             o[4 * (j + i) + 2 * h + 1] * inverse);
+                turn_quad(w);
+                if (r.out[h] >= 0)
+                    *(uint4 *)((uint16_t *)c.o + at + (j + lane % 4) * 8) =
+                        make_uint4(w[0], w[1], w[2], w[3]);
+            }
+        } else if (c.o && r.out[h] >= 0) {
+            float2 *to = (float2 *)((float *)c.o + at + 2 * (lane % 4));
 #pragma unroll
             for (int j = 0; j < OWN / 8; j++)
                 to[4 * j] = make_float2(o[4 * j + 2 * h] * inverse, o[4 * j + 2 * h + 1] * inverse);
         }
-        if (c.l && lane % 4 == 0 && first == 0) c.l[r.out[h]] = fmaf(t.b[h], TK_LN2, logf(t.l[h]));
+        if (c.l && r.out[h] >= 0 && lane % 4 == 0 && first == 0)
+            c.l[r.out[h]] = fmaf(t.b[h], TK_LN2, logf(t.l[h]));
     }
 }
 
@@ -397,38 +484,72 @@ __device__ inline void release(uint32_t bar) {
     __syncwarp();
     if (threadIdx.x % 32 == 0) barrier_arrive(bar);
 }
-/* The first scores of a tile */
-template <int T, int D>
-__device__ inline void begin_tile(float (&s)[64], const flash_shared &m, uint32_t q, int count) {
-    const int KEPT = flash_size<D>::KEPT;
-    const operand_of keys(m.k + (uint32_t)(count % KEPT) * flash_size<D>::STAGE, 128, D * 16);
-    barrier_wait(m.bar + 8 * (K_FULL + count % KEPT), (uint32_t)(count / KEPT & 1));
-    products_begin();
-    start_scores<T, D>(s, operand_of(q, 128, D * 16), keys);
+__device__ inline bool barrier_test(uint32_t bar, uint32_t parity) {
+    uint32_t p;
+    asm volatile(
+        "{\n.reg .pred p;\nmbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+        : "=r"(p)
+        : "r"(bar), "r"(parity)
+        : "memory");
+    return p;
+}
+/* The next tile; false: there is none. */
+__device__ inline bool take_item(const flash_shared &m, int *n, attn_item *it) {
+    const int slot = *n % ITEMS;
+    barrier_wait(m.bar + 8 * (ITEM_FULL + slot), (uint32_t)(*n / ITEMS & 1));
+    *it = m.items[slot], ++*n;
+    return it->seq >= 0;
 }
 
-/* All tiles of a warpgroup. The queries of the next tile come while the last values of this one are added,
- * and its first scores are on their way while this one's result is written. */
+/* Stages as products see them, and when they are full; block number `count` of all */
+template <int D> struct flash_stages {
+    typedef flash_size<D> size;
+    const flash_shared &m;
+    uint32_t own; /* where the group's part of values begins */
+    __device__ operand_of keys(int count) const {
+        return operand_of(m.k + (uint32_t)(count % size::KEPT) * size::STAGE, 128, D * 16);
+    }
+    __device__ operand_of values(int count) const {
+        return operand_of(own + (uint32_t)(count % size::KEPT) * size::STAGE, D * 16, 128);
+    }
+    __device__ void wait_keys(int count) const {
+        barrier_wait(m.bar + 8 * (K_FULL + count % size::KEPT), (uint32_t)(count / size::KEPT & 1));
+    }
+    __device__ void wait_values(int count) const {
+        barrier_wait(m.bar + 8 * (V_FULL + count % size::KEPT), (uint32_t)(count / size::KEPT & 1));
+    }
+    __device__ bool test_keys(int count) const {
+        return barrier_test(m.bar + 8 * (K_FULL + count % size::KEPT), (uint32_t)(count / size::KEPT & 1));
+    }
+    __device__ bool test_values(int count) const {
+        return barrier_test(m.bar + 8 * (V_FULL + count % size::KEPT), (uint32_t)(count / size::KEPT & 1));
+    }
+    __device__ void release_keys(int count) const { release(m.bar + 8 * (K_EMPTY + count % size::KEPT)); }
+    __device__ void release_values(int count) const { release(m.bar + 8 * (V_EMPTY + count % size::KEPT)); }
+};
+
+/* All tiles of a warpgroup. The queries of the next tile come while the last scores (or values) of this one
+ * are worked on, and its first scores are on their way while this one's result is written. */
 template <int T, int D, bool PLAIN>
-__device__ inline void attend_tiles(const attn_call &c, const flash_shared &m,
-                                    attn_walk<flash_size<D>::TILE> walk, int items, int group) {
+__device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, int group) {
     typedef flash_size<D> size;
     const int KEPT = size::KEPT, OWN = size::OWN;
     const uint32_t q = m.q + (uint32_t)(size::HALVES ? 0 : group * 64 * D * 2);
-    const uint32_t values = m.v + (uint32_t)(size::HALVES ? group * OWN * 16 : 0);
+    const flash_stages<D> stages = { m, m.v + (uint32_t)(size::HALVES ? group * OWN * 16 : 0) };
     float4 *kept = m.total + group * (OWN / 8) * GROUP + (int)threadIdx.x % GROUP;
     const operand_of queries_at(q, 128, D * 16);
     float s[64], o[OWN / 2], alpha[2];
     uint32_t p[8][4];
     int count = 0, n = 0;
     attn_item it;
-    if (!next_item(walk, &n, items, &it)) return;
-    {
-        flash_queries<D> queries;
-        queries.template load<T>(c, it, group);
-        queries.put(q, group);
-    }
-    begin_tile<T, D>(s, m, q, count);
+    flash_queries<D> queries;
+    if (!take_item(m, &n, &it)) return;
+    queries.template load<T>(c, it, group);
+    queries.put(q, group);
+    stages.wait_keys(count);
+    operand_of keys = stages.keys(count), values = stages.values(count);
+    products_begin();
+    start_scores<T, D>(s, queries_at, keys);
     for (;;) {
         const flash_blocks range = tile_blocks<flash_size<D>::TILE>(c, it);
         const int plain_to = c.attr.i[0] > 0 ? 0
@@ -436,67 +557,105 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m,
                                       : it.past + token_of(c, flash_size<D>::first_row(it.tile, group)) + 1;
         flash_rows r;
         flash_total t = { { -INFINITY, -INFINITY }, { 0, 0 } };
+        bool fresh = true /* o begins with the next values */, joined = false, more = true;
         place_rows<D>(r, c, it, group);
         r.b[0] = r.b[1] = -INFINITY, r.l[0] = r.l[1] = 0;
         products_wait<0>();
         settle(s);
-        release(m.bar + 8 * (K_EMPTY + count % KEPT));
-        weigh<PLAIN>(s, r, c, range.from * ATTN_BLOCK, (range.from + 1) * ATTN_BLOCK > plain_to, alpha);
+        stages.release_keys(count);
+        if (size::EARLY && range.from + 1 == range.to) {
+            more = take_item(m, &n, &it);
+            if (more) queries.template load<T>(c, it, group);
+        }
+        finish_scores<PLAIN>(s, r, c, range.from * ATTN_BLOCK, (range.from + 1) * ATTN_BLOCK > plain_to);
+        weigh_fully(s, r, c.rule.c, alpha);
         round_weights<T>(p, s);
-        bool fresh = true /* o begins with the next values */, joined = false;
+        keys = stages.keys(count + 1), values = stages.values(count);
+        bool keys_came = false, values_came = false;
         for (int b = range.from + 1; b < range.to; b++) {
-            const int now = count % KEPT, next = (count + 1) % KEPT;
-            const operand_of keys(m.k + (uint32_t)next * size::STAGE, 128, D * 16),
-                v(values + (uint32_t)now * size::STAGE, D * 16, 128);
-            barrier_wait(m.bar + 8 * (V_FULL + now), (uint32_t)(count / KEPT & 1));
-            barrier_wait(m.bar + 8 * (K_FULL + next), (uint32_t)((count + 1) / KEPT & 1));
+            if (!values_came) stages.wait_values(count);
+            if (!keys_came) stages.wait_keys(count + 1);
             products_begin();
             start_scores<T, D>(s, queries_at, keys);
-            start_values<T, D>(o, p, v, !fresh);
+            start_values<T, D>(o, p, values, !fresh);
+            keys = stages.keys(count + 2), values = stages.values(count + 1);
             products_wait<1>();
             settle(s);
-            release(m.bar + 8 * (K_EMPTY + next));
-            const bool begins = b % (ATTN_SPAN / ATTN_BLOCK) == 0;
-            float old_b[2] = { r.b[0], r.b[1] }, old_l[2] = { r.l[0], r.l[1] };
-            if (begins) r.b[0] = r.b[1] = -INFINITY, r.l[0] = r.l[1] = 0;
-            weigh<PLAIN>(s, r, c, b * ATTN_BLOCK, (b + 1) * ATTN_BLOCK > plain_to, alpha);
-            /* Never so; but the assembler moves no sum, and so no weight, from before a branch on it to
-             * behind the wait. */
-            if (r.l[0] + r.l[1] < 0) release(m.bar + 8 * (V_EMPTY + now));
+            if (size::EARLY && b + 1 == range.to) {
+                more = take_item(m, &n, &it);
+                if (more) queries.template load<T>(c, it, group);
+            }
+            const bool begins = b % (ATTN_SPAN / ATTN_BLOCK) == 0, edge = (b + 1) * ATTN_BLOCK > plain_to;
+            float old_b[2] = { r.b[0], r.b[1] }, old_l[2] = { r.l[0], r.l[1] }, sum[2];
+            bool steady = false;
+            finish_scores<PLAIN>(s, r, c, b * ATTN_BLOCK, edge);
+            if (begins) {
+                r.b[0] = r.b[1] = -INFINITY, r.l[0] = r.l[1] = 0;
+                weigh_fully(s, r, c.rule.c, alpha);
+            } else {
+                weigh(s, sum, r.b, c.rule.c);
+                steady = all_steady(r, sum, group);
+            }
+            if (KEPT > 1)
+                values_came = stages.test_values(count + 1), keys_came = stages.test_keys(count + 2);
             products_wait<0>();
             settle(o);
-            release(m.bar + 8 * (V_EMPTY + now));
-            if (begins) {
+            stages.release_values(count);
+            if (steady) {
+                r.l[0] += sum[0], r.l[1] += sum[1];
+            } else if (begins) {
                 join_span(t, o, old_b, old_l, kept, !joined, false);
                 joined = true;
-            } else if (alpha[0] != 1 || alpha[1] != 1) {
+            } else { /* scores again, this time with a look at their largest */
+                products_begin();
+                start_scores<T, D>(s, queries_at, stages.keys(count + 1));
+                products_wait<0>();
+                settle(s);
+                finish_scores<PLAIN>(s, r, c, b * ATTN_BLOCK, edge);
+                weigh_fully(s, r, c.rule.c, alpha);
                 multiply_rows(o, alpha);
             }
-            fresh = begins;
+            stages.release_keys(count + 1);
             round_weights<T>(p, s);
+            fresh = begins;
             count++;
         }
-        const int now = count % KEPT, beyond = range.end - (range.to - 1) * ATTN_BLOCK;
-        const operand_of v(values + (uint32_t)now * size::STAGE, D * 16, 128);
-        barrier_wait(m.bar + 8 * (V_FULL + now), (uint32_t)(count / KEPT & 1));
+        const int beyond = range.end - (range.to - 1) * ATTN_BLOCK;
+        if (!values_came) stages.wait_values(count);
         if (beyond < ATTN_BLOCK)
-            clear_beyond<D>(m.values + (size_t)now * flash_size<D>::STAGE, beyond, group);
-        products_begin();
-        start_values<T, D>(o, p, v, !fresh);
-        flash_queries<D> queries;
-        const bool more = next_item(walk, &n, items, &it);
-        if (more) queries.template load<T>(c, it, group);
-        products_wait<0>();
-        settle(o);
-        release(m.bar + 8 * (V_EMPTY + now));
-        count++;
+            clear_beyond<D>(m.values + (size_t)(count % KEPT) * size::STAGE, beyond, group);
+        if (!size::EARLY) more = take_item(m, &n, &it);
         if (!more) {
+            products_begin();
+            start_values<T, D>(o, p, values, !fresh);
+            products_wait<0>();
+            settle(o);
+            stages.release_values(count);
             join_span(t, o, r.b, r.l, kept, !joined, true);
             put_rows<D>(c, r, t, o, group);
             return;
         }
-        queries.put(q, group);
-        begin_tile<T, D>(s, m, q, count);
+        if (size::EARLY) {
+            queries.put(q, group);
+            stages.wait_keys(count + 1);
+            products_begin();
+            start_values<T, D>(o, p, values, !fresh);
+            start_scores<T, D>(s, queries_at, keys);
+            products_wait<1>();
+            settle(o);
+        } else {
+            queries.template load<T>(c, it, group);
+            products_begin();
+            start_values<T, D>(o, p, values, !fresh);
+            products_wait<0>();
+            settle(o);
+            queries.put(q, group);
+            stages.wait_keys(count + 1);
+            products_begin();
+            start_scores<T, D>(s, queries_at, keys);
+        }
+        stages.release_values(count);
+        count++;
         join_span(t, o, r.b, r.l, kept, !joined, true);
         put_rows<D>(c, r, t, o, group);
     }
@@ -510,27 +669,33 @@ __global__ void __launch_bounds__(GROUP *(GROUPS + 1), 1)
     flash_shared m;
     m.q = shared_address(bytes), m.k = m.q + size::QUERIES, m.v = m.k + size::KEPT * size::STAGE;
     m.values = bytes + size::QUERIES + size::KEPT * size::STAGE;
-    m.total = (float4 *)(m.values + size::KEPT * size::STAGE),
+    m.total = (float4 *)(m.values + size::KEPT * size::STAGE);
     m.bar = m.v + size::KEPT * size::STAGE + size::TOTAL;
+    m.items = (attn_item *)((char *)m.total + size::TOTAL + BARRIERS * 8);
     if (threadIdx.x == 0) {
         for (int i = 0; i < size::KEPT; i++) {
             barrier_init(m.bar + 8 * (K_FULL + i), 1), barrier_init(m.bar + 8 * (V_FULL + i), 1);
             barrier_init(m.bar + 8 * (K_EMPTY + i), 4 * GROUPS),
                 barrier_init(m.bar + 8 * (V_EMPTY + i), 4 * GROUPS);
         }
+        for (int i = 0; i < ITEMS; i++) barrier_init(m.bar + 8 * (ITEM_FULL + i), 1);
         barriers_ready();
     }
     __syncthreads();
     grid_release();
-    attn_walk<size::TILE> walk = { *c.batch, c.groups, c.shared, 0, least, INT_MAX, 1, 0, 0 };
-    const int items = walk.count(), group = (int)threadIdx.x / GROUP - 1;
-    grid_wait();
+    const int group = (int)threadIdx.x / GROUP - 1;
     if (group < 0) {
-        registers_shrink<24>();
-        if (threadIdx.x < 32) fetch_all<D>(c, m, walk, items);
+        registers_shrink<56>();
+        if (threadIdx.x < 32) {
+            attn_walk<size::TILE> walk = { *c.batch, c.groups, c.shared, 0, least, INT_MAX, 1, 0, 0 };
+            const int items = walk.count();
+            grid_wait();
+            fetch_all<D>(c, m, walk, items);
+        }
     } else {
-        registers_grow<240>();
-        attend_tiles<T, D, PLAIN>(c, m, walk, items, group);
+        registers_grow<224>();
+        grid_wait();
+        attend_tiles<T, D, PLAIN>(c, m, group);
     }
 }
 
