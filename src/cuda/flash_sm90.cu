@@ -543,6 +543,7 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, i
     int count = 0, n = 0;
     attn_item it;
     flash_queries<D> queries;
+    if (D > 96 && group == 1) asm volatile("bar.arrive 3, %0;" ::"r"(2 * GROUP));
     if (!take_item(m, &n, &it)) return;
     queries.template load<T>(c, it, group);
     queries.put(q, group);
@@ -575,9 +576,11 @@ __device__ inline void attend_tiles(const attn_call &c, const flash_shared &m, i
         for (int b = range.from + 1; b < range.to; b++) {
             if (!values_came) stages.wait_values(count);
             if (!keys_came) stages.wait_keys(count + 1);
+            if (D > 96) named_barrier(3 + group, 2 * GROUP);
             products_begin();
             start_scores<T, D>(s, queries_at, keys);
             start_values<T, D>(o, p, values, !fresh);
+            if (D > 96) asm volatile("bar.arrive %0, %1;" ::"r"(4 - group), "r"(2 * GROUP));
             keys = stages.keys(count + 2), values = stages.values(count + 1);
             products_wait<1>();
             settle(s);
