@@ -13,6 +13,7 @@
 #include "gpu.h"
 
 #pragma weak tk__attention /* a build without CUDA has none */
+#pragma weak tk__attention_room
 
 enum { TURNS = 9, SOME = 1 << 21 /* different numbers */, SIZE = 128 /* keys a page */ };
 
