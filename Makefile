@@ -41,9 +41,9 @@ judge: all               ## compare with llama.cpp, transformers and HF tokenize
 asan: deps               ## all tests under AddressSanitizer and UBSan
 	@cmake --preset asan >/dev/null && cmake --build build-asan && ctest --test-dir build-asan --output-on-failure -j 2
 
-tsan: deps               ## the tests with threads under ThreadSanitizer
+tsan: deps               ## the tests with threads under ThreadSanitizer, of the whole models one
 	@cmake --preset tsan >/dev/null && cmake --build build-tsan --target $(THREADED) && \
-	  setarch -R ctest --test-dir build-tsan --output-on-failure -j 2 -R "^($$(echo $(THREADED) | tr ' ' '|'))$$"
+	  TOKAMAK_TEST_MODEL=qwen2_moe setarch -R ctest --test-dir build-tsan --output-on-failure -j 2 -R "^($$(echo $(THREADED) | tr ' ' '|'))$$"
 
 sanitize: asan tsan      ## both of these
 
