@@ -433,7 +433,8 @@ def main():
             continue
         start = time.time()
         state["parts"][part] = measure(part, Ours(args), peers) | {"date": time.strftime("%Y-%m-%d %H:%M")}
-        print(f"{part}: {time.time() - start:.0f} s", flush=True)
+        figures = {side: {k: round(v, 3) for k, v in of.items()} for side, of in state["parts"][part].items() if side != "date"}
+        print(f"{part}: {time.time() - start:.0f} s {json.dumps(figures)}", flush=True)
         with open(args.out, "w") as f:
             json.dump(state, f, indent=1)
     print(f"{state['gpu']}, torch {state['torch']}, cuDNN {state['cudnn']}")
