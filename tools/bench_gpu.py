@@ -361,8 +361,8 @@ def measure(part, ours, peers):
             if hasattr(who, part):
                 try:
                     turns[side].append(getattr(who, part)())
-                except (RuntimeError, OSError, subprocess.SubprocessError) as e:
-                    print(f"  {part} of {side}: {e}")
+                except Exception as e:  # the other side, and other parts, are figures still
+                    print(f"  {part} of {side}: {str(e)[:300]}")
     return {side: {k: statistics.median(t[k] for t in all_ if k in t) for k in {k for t in all_ for k in t}}
             for side, all_ in turns.items()}
 

@@ -57,7 +57,7 @@ sanitize() {
     [ $tool = racecheck ] && check="timeout $LIMIT compute-sanitizer --tool racecheck --print-limit 100000" end="| python3 tools/races.py"
     parts=$([ $tool = racecheck ] && echo 8 || echo 2)
     for ((part = 0; part < parts; part++)); do echo "$tool, rows $part of $parts|TOKAMAK_TEST_SEED=1 $check test_kernels cuda $part/$parts once $end"; done
-    for w in bf16 q8_0 f8 q4_0 q4_z q4_k q6_k; do echo "$tool, products $w|$check test_gemm 'h_$w 128x256' $end"; done
+    for w in bf16 q8_0 f8 q4_0 q4_1 q5_1 q6_k; do echo "$tool, products $w|$check test_gemm 'h_$w 128x256' $end"; done
     echo "$tool, products e4m3|$check test_gemm e4m3 $end"
     for w in linear norm glu bias rope attn; do echo "$tool, windows of $w|$check test_windows $w 8 $end"; done
     echo "$tool, attention of many|$check test_windows attn_paged_quant 130 $end"
