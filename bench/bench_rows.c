@@ -126,12 +126,44 @@ static void bench_draw(int rows, int vocab, const char *name, tk_draw how) {
     if (!strstr(name, filter) || !row) return;
     for (int i = 0; i < rows; i++) each[i] = how, each[i].seed[0] = (uint32_t)i;
     a.dim['o' - 'a'] = (tk_dim){ rows, 0, rows }, a.dim['v' - 'a'] = (tk_dim){ vocab, 0, vocab };
-    a.p[0] = fill(TK_F32, (int64_t)rows * vocab);
-    must(gpu->take(gpu, (size_t)rows * sizeof *each, &a.p[1])), must(gpu->put(gpu, a.p[1], each, (size_t)rows * sizeof *each));
-    must(gpu->take(gpu, (size_t)rows * 4, &a.p[2])), must(gpu->take(gpu, row->scratch(a.dim, 1), &a.scratch));
+    a.p[0] = fill(TK_F32, (int64_t)rows * vocab), a.p[1] = take((size_t)rows * sizeof *each);
+    must(gpu->put(gpu, a.p[1], each, (size_t)rows * sizeof *each));
+    a.p[2] = take((size_t)vocab * 4), a.p[3] = take((size_t)vocab * 4), a.p[4] = take((size_t)rows * 4); /* one line */
+    a.scratch = take(row->scratch(a.dim, 1) + 1);
     show(name, time_call(row, &a), (double)rows * vocab * 4);
-    for (int i = 0; i < 3; i++) gpu->give(gpu, a.p[i]);
+    for (int i = 0; i < 5; i++) gpu->give(gpu, a.p[i]);
     gpu->give(gpu, a.scratch), free(each);
+}
+
+/* Rotation of 32 heads of 128, by itself and with the append of 8 heads to a cache in float16 */
+static void bench_rope(int64_t tokens, const char *name, bool append) {
+    enum { HEADS = 32, KEYS = 8, WIDTH = 128, PAGE = 64 };
+    tk_args a = { .attr = { { 1 }, { TK_ROPE_HALF } } };
+    const tk_kernel_row *row = row_of(append ? TK_OP_rope_kvput : TK_OP_rope, TK_F32, TK_F32);
+    const struct {
+        char letter;
+        int64_t n;
+    } sizes[] = { { 't', tokens }, { 'h', HEADS }, { 'd', WIDTH }, { 'z', WIDTH / 2 }, { 'g', KEYS }, { 'r', HEADS / KEYS }, { 's', PAGE }, { 'p', tokens / PAGE + 1 } };
+    int32_t *position = calloc((size_t)tokens, sizeof *position);
+    float frequency[WIDTH / 2];
+    if (!strstr(name, filter) || !row) return;
+    for (int64_t i = 0; i < tokens; i++) position[i] = (int32_t)i;
+    for (int i = 0; i < WIDTH / 2; i++) frequency[i] = exp2f(-20.0f * (float)i / WIDTH);
+    for (size_t i = 0; i < TK_COUNT(sizes); i++) a.dim[sizes[i].letter - 'a'] = (tk_dim){ sizes[i].n, 0, sizes[i].n };
+    const size_t q = (size_t)tokens * HEADS * WIDTH * 4, k = (size_t)tokens * KEYS * WIDTH * 4, ints = (size_t)tokens * 4;
+    char *places = take(2 * ints + sizeof frequency);
+    must(gpu->put(gpu, places, position, ints)), must(gpu->put(gpu, places + ints, position, ints)); /* slots: one page after another */
+    must(gpu->put(gpu, places + 2 * ints, frequency, sizeof frequency));
+    void *x = fill(TK_F32, tokens * HEADS * WIDTH), *y = take(q), *keys = fill(TK_F32, 2 * tokens * KEYS * WIDTH), *cache = take(2 * k);
+    if (append) {
+        void *const operands[] = { x, keys, (char *)keys + k, places, places + 2 * ints, places + ints, cache, (char *)cache + k, y, cache, (char *)cache + k };
+        memcpy(a.p, operands, sizeof operands), a.type[6] = a.type[7] = TK_F16;
+    } else {
+        void *const operands[] = { x, places, places + 2 * ints, y };
+        memcpy(a.p, operands, sizeof operands);
+    }
+    show(name, time_call(row, &a), 2.0 * (double)q + (append ? 3.0 * (double)k : 0)); /* keys and values: 4 bytes in, 2 out */
+    gpu->give(gpu, x), gpu->give(gpu, y), gpu->give(gpu, keys), gpu->give(gpu, cache), gpu->give(gpu, places), free(position);
 }
 
 int main(int argc, char **argv) {
@@ -147,6 +179,7 @@ int main(int argc, char **argv) {
         { "norm_quant_f32_4096x4096", TK_OP_norm_quant, "bfB", TK_F32, TK_BF16, 4096, 4096, eps },
         { "norm_quant_f32_1x4096", TK_OP_norm_quant, "bfB", TK_F32, TK_BF16, 1, 4096, eps },
         { "norm_quant_f32_64x4096", TK_OP_norm_quant, "bfB", TK_F32, TK_BF16, 64, 4096, eps },
+        { "quant_65536x4096", TK_OP_quant, "bB", TK_F32, TK_BF16, 65536, 4096, { { 0 }, { 0 } } },
         { "glu_quant_f32_1x14336", TK_OP_glu_quant, "bbB", TK_F32, TK_BF16, 1, 14336, silu },
     };
     double read, ops;
@@ -159,10 +192,14 @@ int main(int argc, char **argv) {
     printf("read_stream %.1f GB/s\n", read / 1e9);
     bench_norms();
     for (size_t i = 0; i < TK_COUNT(cases); i++) run(&cases[i]);
-    bench_draw(64, 131072, "draw_top_p_64", (tk_draw){ .temp = 1, .top_p = 0.9f });
-    bench_draw(1, 131072, "draw_top_p_1", (tk_draw){ .temp = 1, .top_p = 0.9f });
-    bench_draw(1, 131072, "draw_greedy_1", (tk_draw){ .temp = 0, .top_p = 1 });
-    bench_draw(64, 131072, "draw_top_k_p_64", (tk_draw){ .temp = 0.8f, .top_p = 0.95f, .top_k = 40 });
+    bench_rope(16384, "rope", false);
+    bench_rope(2048, "rope_kvput_2048", true);
+    bench_rope(1, "rope_kvput_1", true);
+    bench_draw(64, 131072, "draw_top_p_64", (tk_draw){ .temp = 1, .top_p = 0.9f, .line = -1 });
+    bench_draw(1, 131072, "draw_top_p_1", (tk_draw){ .temp = 1, .top_p = 0.9f, .line = -1 });
+    bench_draw(1, 131072, "draw_greedy_1", (tk_draw){ .temp = 0, .top_p = 1, .line = -1 });
+    bench_draw(64, 131072, "draw_top_k_p_64", (tk_draw){ .temp = 0.8f, .top_p = 0.95f, .top_k = 40, .line = -1 });
+    bench_draw(1, 131072, "draw_penalties_1", (tk_draw){ .temp = 0.8f, .top_p = 0.95f, .top_k = 40, .repeat_penalty = 1.1f });
     gpu->close(gpu);
     return 0;
 }

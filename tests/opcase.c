@@ -148,15 +148,17 @@ static void fill_experts(tensor *t, int experts, rng *r) {
 }
 
 /* Rows of op draw: greedy, or any mixture of cuts */
-static void fill_draws(tensor *t, rng *r) {
+static void fill_draws(tensor *t, const instance *in, rng *r) {
     static const float temps[] = { 1, 0, 0.7f, 3 }, top_ps[] = { 1, 0.9f, 0.3f, 0 }, min_ps[] = { 0, 0, 0.05f, 1 };
     static const int top_ks[] = { 0, 0, 1, 7 };
     for (int64_t row = 0; row < t->rows; row++) {
         const tk_draw how = { temps[rng_below(r, 4)], top_ps[rng_below(r, 4)], min_ps[rng_below(r, 4)], top_ks[rng_below(r, 4)],
-                              { rng_word(r), rng_word(r) }, { (uint32_t)rng_below(r, 9000), 0 } };
-        int32_t word[8];
+                              { rng_word(r), rng_word(r) }, { (uint32_t)rng_below(r, 9000), 0 },
+                              rng_below(r, 2) ? 1.3f : 1, rng_below(r, 2) ? 0.4f : 0, rng_below(r, 2) ? -0.3f : 0,
+                              row < in->dim['q' - 'a'].n && rng_below(r, 3) ? (int32_t)row : -1 };
+        int32_t word[sizeof how / 4];
         memcpy(word, &how, sizeof word);
-        for (int i = 0; i < 8; i++) t->v[row * t->cols + i] = word[i];
+        for (size_t i = 0; i < TK_COUNT(word); i++) t->v[row * t->cols + (int64_t)i] = word[i];
     }
 }
 
@@ -167,7 +169,7 @@ static bool fill_integers(tensor *t, instance *in, rng *r) {
     if (named(t, in, "permute", "i")) return fill_experts(t, (int)t->cols, r), true;
     if (!strncmp(in->op->name, "experts", 7) && !strcmp(t->name, "i"))
         return fill_experts(t, (int)in->dim['x' - 'a'].n, r), true;
-    if (named(t, in, "draw", "s")) return fill_draws(t, r), true;
+    if ((named(t, in, "draw", "s") || named(t, in, "note", "s"))) return fill_draws(t, in, r), true;
     for (int64_t i = 0; i < n; i++) {
         if (named(t, in, "embed", "i"))
             t->v[i] = rng_below(r, N);
@@ -175,6 +177,10 @@ static bool fill_integers(tensor *t, instance *in, rng *r) {
             t->v[i] = rng_below(r, 6) ? rng_below(r, N) : -100;
         else if (named(t, in, "pick", "u"))
             t->v[i] = rng_below(r, (int)in->dim['t' - 'a'].n);
+        else if (named(t, in, "draw", "n") || named(t, in, "note", "n"))
+            t->v[i] = rng_below(r, 3) ? 0 : rng_below(r, 4);
+        else if (named(t, in, "note", "i"))
+            t->v[i] = rng_below(r, N + 1) - 1;
         else if (named(t, in, "kvput", "i"))
             t->v[i] = i % 4 == 2 ? -1 : (double)((i * 7 + 3) % slots);
         else if (named(t, in, "rope", "p"))
@@ -312,7 +318,7 @@ void instance_make(instance *in, const op_case *c, rng *r) {
         if (i < sig->nin && !sig->o[i].made_of[0]) fill(t, in, r);
         for (int64_t k = 0; named(t, in, "draw", "x") && k < t->rows * t->cols; k++) /* ties: some, all in a row */
             t->v[k] = k / t->cols % 3 == 1 ? rint(2 * t->v[k]) / 2 : k / t->cols % 3 == 2 ? 1.5 : t->v[k];
-        t->integer |= named(t, in, "route", "i") || named(t, in, "draw", "i");
+        t->integer |= named(t, in, "route", "i") || named(t, in, "draw", "i") || named(t, in, "note", "m");
     }
     for (int i = sig->nin; i < sig->nin + sig->nout; i++) {
         char name[12];

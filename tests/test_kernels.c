@@ -30,7 +30,7 @@ static bool is(const instance *in, const char *names) {
 }
 
 /* Only moves or converts: no error at all */
-static bool exact(const instance *in) { return is(in, " pack quant pick draw embed cast kvput zero findmax "); }
+static bool exact(const instance *in) { return is(in, " pack quant pick draw note embed cast kvput zero findmax "); }
 
 /* ---- dtypes of operands ---- */
 

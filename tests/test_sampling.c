@@ -419,13 +419,32 @@ static void the_op_draws_the_same(void **state) {
         tk_sampling p = neutral();
         p.temp = temps[word[0] % 4], p.top_p = top_ps[word[1] % 4], p.min_p = min_ps[word[2] % 4];
         p.top_k = top_ks[word[3] % 4], p.seed = (uint64_t)turn * 0x9E3779B97F4A7C15u;
+        static tk_logit_bias some[3];
+        static float bias[2 * N];
+        static int32_t seen[2 * N];
+        int32_t prompt[40];
+        memset(bias, 0, sizeof bias), memset(seen, 0, sizeof seen);
+        if (turn % 2) {
+            p.repeat_penalty = turn % 3 ? 1.7f : 1, p.presence_penalty = turn % 5 ? 0.9f : 0, p.frequency_penalty = turn % 7 ? 1.1f : 0;
+            for (int i = 0; i < 3; i++) some[i] = (tk_logit_bias){ (turn + 11 * i) % N, i ? 3.3f * (float)i : -INFINITY };
+            p.bias = some, p.bias_count = turn % 4 > 1 ? 3 : 0;
+            for (size_t i = 0; i < p.bias_count; i++) bias[N + some[i].token] = some[i].value;
+        }
         tk_sampler *s = make(p, N);
-        const tk_draw how = { p.temp, p.top_p, p.min_p, p.top_k, { (uint32_t)p.seed, (uint32_t)(p.seed >> 32) }, { 5, 0 } };
+        for (int i = 0; i < 40 && turn % 2; i++) prompt[i] = (int32_t)((word[i % 4] >> i % 20) % N), seen[N + prompt[i]] = 1;
+        if (turn % 2) tk_sampler_see_prompt(s, prompt, 40);
+        const bool changed = turn % 2;
+        const tk_draw how = { p.temp, p.top_p, p.min_p, p.top_k, { (uint32_t)p.seed, (uint32_t)(p.seed >> 32) }, { 5, 0 },
+                              p.repeat_penalty, p.presence_penalty, p.frequency_penalty, changed ? 1 : -1 };
         int32_t id = 0;
-        tk_args a = { .p = { logits, (void *)&how, &id }, .nth = 1 };
-        a.dim['o' - 'a'].n = 1, a.dim['v' - 'a'].n = N, a.dim['c' - 'a'].n = 8;
-        draw_ref_f32(&a);
-        assert_int_equal(id, pick(s, logits, 5));
+        tk_args a = { .p = { logits, (void *)&how, bias, seen, &id }, .nth = 1 };
+        tk_args note = { .p = { &id, (void *)&how, seen, seen }, .nth = 1 };
+        note.dim['o' - 'a'].n = a.dim['o' - 'a'].n = 1, note.dim['v' - 'a'].n = a.dim['v' - 'a'].n = N;
+        for (int step = 0; step < (changed ? 4 : 1); step++) { /* the answer counts, too */
+            draw_ref_f32(&a), note_ref_f32(&note);
+            assert_int_equal(id, pick(s, logits, 5));
+            tk_sampler_see_answer(s, id);
+        }
         tk_sampler_free(s);
     }
 }

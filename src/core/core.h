@@ -252,6 +252,8 @@ void *tk_exec_data(tk_exec *e, tk_id id);
 /* To write a weight or constant: where to (NULL: out of memory), and that it is done. At most one at a time. */
 void *tk_exec_open(tk_exec *e, tk_id id);
 tk_status tk_exec_close(tk_exec *e, tk_id id);
+/* Bytes into a value of fixed size, from byte `at` on, before the steps that are asked for next. */
+tk_status tk_exec_write(tk_exec *e, tk_id id, size_t at, const void *from, size_t bytes);
 void tk_exec_drop(tk_exec *e,
                   tk_id id); /* gives a value's memory back to the system: nobody reads it again */
 /* Sets the number of tokens (letter t) and of picked rows (letter o) of the next runs: at most the planned

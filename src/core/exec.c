@@ -426,6 +426,13 @@ tk_status tk_exec_close(tk_exec *e, tk_id id) {
     return s;
 }
 
+tk_status tk_exec_write(tk_exec *e, tk_id id, size_t at, const void *from, size_t bytes) {
+    char *to = (char *)address(e, id) + at;
+    if (e->device) return e->device->put(e->device, to, from, bytes);
+    memcpy(to, from, bytes);
+    return TK_OK;
+}
+
 void tk_exec_drop(tk_exec *e, tk_id id) {
     if (e->device) return;
     const uintptr_t page = 4096;

@@ -16,6 +16,21 @@ __device__ inline float sigmoid(float a) {
     return r;
 }
 
+/* a times the normal integral at a: half of e^(-a^2 / 2) times a polynomial in t = 1 / (1 + 0.35 |a|), through Chebyshev
+ * points with 40 digits, is the tail beyond |a|; its relative error is 4e-8, 1.3e-6 at |a| = 5 by rounding the exponent. Two
+ * operations of the special function unit, where erff takes the arithmetic of the whole kernel twice, and errs more. */
+__device__ inline float gelu_erf(float a) {
+    const float u = fminf(fabsf(a), 20.0f); /* beyond, the tail is 0 */
+    float t, e;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(t) : "f"(fmaf(u, 0.35f, 1.0f)));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(a * -0.72134752044448170f * a)); /* NaN stays */
+    float q = -0.029609795491101154f;
+    q = fmaf(q, t, 0.14622420650001317f), q = fmaf(q, t, -0.26033790535540857f), q = fmaf(q, t, 0.16439173547481228f);
+    q = fmaf(q, t, -0.026633097922763187f), q = fmaf(q, t, 0.10695824035962094f), q = fmaf(q, t, 0.1194794326868689f);
+    q = fmaf(q, t, 0.13990826499781348f), q = fmaf(q, t, 0.13961890197156052f);
+    return a > 0 ? fmaf(-u, q * t * e, a) : a * (q * t * e);
+}
+
 enum act_kind { ACT_SILU, ACT_SIGMOID, ACT_ERF, ACT_RELU }; /* SILU: SIGMOID with p = 1, q = 0 */
 
 /* An activation prepared: kernels branch over `kind` once, outside of their loops. */
@@ -26,7 +41,7 @@ struct activation {
     template <int KIND> __device__ float of(float a) const {
         if (KIND == ACT_SILU) return a * sigmoid(a);
         if (KIND == ACT_SIGMOID) return a * sigmoid(a * (p + q * fminf(a * a, 1e30f)));
-        if (KIND == ACT_ERF) return a / 2 * (1 + erff(a * 0.70710678118654752440f));
+        if (KIND == ACT_ERF) return gelu_erf(a);
         return a < 0 ? 0 : square ? a * a : a; /* NaN stays */
     }
     __device__ float operator()(float a) const {

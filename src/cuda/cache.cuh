@@ -34,6 +34,33 @@ template <int T> __device__ inline void cache_put(void *cache, const float *x, i
         store_number<T>(cache, cache_place<T>(row, d, width), *x);
 }
 
+template <int T> __device__ inline uint2 four_of(float4 v) {
+    uint2 w;
+    if (T == TK_BF16) {
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(w.x) : "f"(v.y), "f"(v.x));
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(w.y) : "f"(v.w), "f"(v.z));
+    } else {
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(w.x) : "f"(v.y), "f"(v.x));
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(w.y) : "f"(v.w), "f"(v.z));
+    }
+    return w;
+}
+/* Eight numbers, the first being number d, a multiple of 8, of a row; or, `apart` from each other, four from d and four from
+ * d + apart on (multiples of 4). Not for Q8_0; rows of whole blocks */
+template <int T> __device__ inline void cache_put8(void *cache, float4 a, float4 b, int apart, int64_t row, int64_t d, int64_t width) {
+    if (T == TK_F32) {
+        float *to = (float *)cache + cache_place<T>(row, d, width);
+        *(float4 *)to = a, *(float4 *)(to + apart) = b;
+        return;
+    }
+    const uint2 u = four_of<T>(a), v = four_of<T>(b);
+    uint16_t *to = (uint16_t *)cache + cache_place<T>(row, d, width);
+    if (apart == 4)
+        *(uint4 *)to = make_uint4(u.x, u.y, v.x, v.y);
+    else
+        *(uint2 *)to = u, *(uint2 *)((uint16_t *)cache + cache_place<T>(row, d + apart, width)) = v;
+}
+
 template <int T> __device__ inline float cache_at(const void *cache, int64_t row, int64_t d, int64_t width) {
     if (T != TK_Q8_0) return load_number<T>(cache, cache_place<T>(row, d, width));
     const uint8_t *b = (const uint8_t *)cache + (row * width + d) / Q8 * Q8_BYTES;

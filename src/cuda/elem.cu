@@ -201,9 +201,17 @@ extern "C" void act_cuda(const tk_args *a) {
 #undef ACT
 }
 extern "C" void cast_cuda(const tk_args *a) {
+    const int64_t n = TK_DIM(a, 'n');
     switch (a->type[0]) {
     case TK_F16: tk::run_cast<TK_F16>(a); break;
     case TK_BF16: tk::run_cast<TK_BF16>(a); break;
-    default: tk::run_cast<TK_F32>(a);
+    default:
+        if (a->type[1] == TK_F16)
+            tk::run_elem<TK_F32, TK_F16, false>(a, a->p[1], a->p[0], NULL, n, tk::nothing{});
+        else
+            tk::run_elem<TK_F32, TK_BF16, false>(a, a->p[1], a->p[0], NULL, n, tk::nothing{});
     }
+}
+extern "C" void quant_bf16_cuda(const tk_args *a) {
+    tk::run_elem<TK_F32, TK_BF16, false>(a, a->p[1], a->p[0], NULL, TK_DIM(a, 't') * TK_DIM(a, 'k'), tk::nothing{});
 }

@@ -42,19 +42,21 @@ __global__ void __launch_bounds__(TPR *GROUPS) held_rows(const row_job j) {
             v[p].load(j.x, row * runs + p * TPR + lane);
         else
             v[p].clear();
-    if (ADD)
+    if (ADD) {
+        run<IN, N> other[PER]; /* all on their way before the first sum */
+#pragma unroll
+        for (int p = 0; p < PER; p++)
+            if (p * TPR + lane < runs) other[p].load(j.x2, row * runs + p * TPR + lane);
 #pragma unroll
         for (int p = 0; p < PER; p++) {
-            const int64_t at = row * runs + p * TPR + lane;
-            run<IN, N> other;
             float sum[N];
-            if (p * TPR + lane >= runs) continue;
-            other.load(j.x2, at);
+            if (p * TPR + lane >= runs) break;
 #pragma unroll
-            for (int i = 0; i < N; i++) sum[i] = v[p].get(i) + other.get(i);
+            for (int i = 0; i < N; i++) sum[i] = v[p].get(i) + other[p].get(i);
             v[p].set(sum);
-            if (mine < j.rows) v[p].store(j.z, at, j.streaming);
+            if (mine < j.rows) v[p].store(j.z, row * runs + p * TPR + lane, j.streaming);
         }
+    }
     row_math<KIND> math;
     math.find(v, N, j, [&](int p) { return p * TPR + lane < runs; },
               [&](float s, auto join) { return group_join<TPR>(s, room, join); });
@@ -121,19 +123,20 @@ template <int IN, int OUT, int KIND, bool ADD> static void run_rows(const tk_arg
     if (j.rows < 1) return;
     j.streaming = j.rows * j.width * (OUT == TK_F32 ? 4 : 2) > (int64_t)32 << 20;
     const bool whole_runs = j.width % run_of(IN) == 0 && is_aligned(j);
-    if (!ADD && whole_runs && runs > 4096 && ring_rows_sm90(a, j, (row_kind)KIND, IN, OUT)) return;
+    /* LayerNorm's two float32 vectors come from L2 for each row unless a block keeps them. */
+    if (!ADD && whole_runs && runs > (KIND == ROW_LNORM ? 2048 : 4096) && ring_rows_sm90(a, j, (row_kind)KIND, IN, OUT)) return;
 #define HELD(per, tpr, groups)                                                                               \
     launch(held_rows<IN, OUT, KIND, ADD, per, tpr, groups>, (unsigned)tk_ceil_div(j.rows, groups), (tpr) * (groups), 0, a, j)
     if (!whole_runs)
         launch(loose_rows<IN, OUT, KIND, ADD>, (unsigned)j.rows, LOOSE_THREADS, 0, a, j);
     else if (runs <= 32)
-        HELD(2, 16, 16);
+        HELD(2, 16, 8);
     else if (runs <= 64)
-        HELD(2, 32, 8);
+        HELD(4, 16, 4);
     else if (runs <= 128)
-        HELD(2, 64, 2);
+        HELD(4, 32, 2);
     else if (runs <= 256)
-        HELD(2, 128, 1);
+        HELD(4, 64, 1);
     else if (runs <= 512)
         HELD(4, 128, 1);
     else if (runs <= 1024)

@@ -127,10 +127,6 @@ __global__ void pack_quantized(uint8_t *to, quantized q) {
     }
 }
 
-__global__ void quant_bf16(uint16_t *q, const float *x, int64_t n) {
-    TK_GRID_LOOP(i, n) q[i] = to_bf16(x[i]);
-}
-
 } // namespace tk
 
 extern "C" void pack_panels_cuda(const tk_args *a) {
@@ -157,9 +153,4 @@ extern "C" void pack_panels_cuda(const tk_args *a) {
     const tk::quantized q = { a->type[0], a->type[1], from->block, from->bytes, tk_formats[a->type[1]].bytes,
                               n,          k,          (const uint8_t *)a->p[0] };
     tk::pack_quantized<<<tk::blocks_for(n * k / 32 + 1, 128), 128, 0, tk::stream_of(a)>>>((uint8_t *)a->p[1], q);
-}
-
-extern "C" void quant_bf16_cuda(const tk_args *a) {
-    const int64_t n = TK_DIM(a, 't') * TK_DIM(a, 'k');
-    tk::quant_bf16<<<tk::blocks_for(n, 256), 256, 0, tk::stream_of(a)>>>((uint16_t *)a->p[1], (const float *)a->p[0], n);
 }

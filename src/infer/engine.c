@@ -22,7 +22,7 @@ struct tk_engine {
     tk_pool *pool;
     tk_device *device; /* NULL: the CPU */
     tk_exec *exec;
-    tk_id tokens, positions, slots, picks, logits, draws, drawn; /* the last two: -1 when tokens are not drawn */
+    tk_id tokens, positions, slots, picks, logits, draws, drawn, bias, seen; /* the last four: -1 when tokens are not drawn */
     tk_batch batch;
     int32_t *start, *past, *table; /* the batch's arrays */
     sequence *seqs;
@@ -222,6 +222,7 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
                    .picks = i->picks,
                    .page_size = i->page_size,
                    .pages = (int64_t)e->max_pages * i->seqs,
+                   .seqs = i->seqs,
                    .dtype = matrix_dtype,
                    .ordered = is_ordered,
                    .arg = (void *)e->file };
@@ -240,6 +241,7 @@ static tk_status build_program(tk_engine *e, const tk_engine_options *o) {
     e->slots = tk_find(&e->p, "slots", -1), e->picks = tk_find(&e->p, "picks", -1),
     e->logits = tk_find(&e->p, "logits", -1);
     e->draws = tk_find(&e->p, "draws", -1), e->drawn = tk_find(&e->p, "drawn", -1);
+    e->bias = tk_find(&e->p, "bias", -1), e->seen = tk_find(&e->p, "seen", -1);
     return TK_OK;
 }
 
@@ -324,7 +326,7 @@ tk_exec *tk_engine_exec(tk_engine *e) { return e->exec; }
 tk_status tk_seq_new(tk_engine *e, int *seq) {
     for (int i = 0; i < e->info.seqs; i++)
         if (!e->seqs[i].taken) {
-            e->seqs[i] = (sequence){ .taken = true };
+            e->seqs[i] = (sequence){ .taken = true, .how.line = -1 };
             *seq = i;
             return TK_OK;
         }
@@ -450,8 +452,35 @@ tk_status tk_engine_finish(tk_engine *e, const int32_t **drawn) {
 
 bool tk_engine_draws(const tk_engine *e) { return e->drawn >= 0; }
 
-void tk_seq_draw(tk_engine *e, int seq, const tk_sampling *p) {
-    e->seqs[seq].how = (tk_draw){ p->temp, p->top_p, p->min_p, p->top_k, { (uint32_t)p->seed, (uint32_t)(p->seed >> 32) }, { 0 } };
+/* The biases and the tokens seen, as the device wants them. False: an id has two biases, whose sum depends on the order. */
+static bool fill_lines(const tk_sampling *p, const int32_t *ids, size_t n, int32_t vocab, float *bias, int32_t *seen) {
+    for (size_t i = 0; i < p->bias_count; i++) {
+        if (seen[p->bias[i].token]) return false;
+        bias[p->bias[i].token] = p->bias[i].value, seen[p->bias[i].token] = 1;
+    }
+    memset(seen, 0, (size_t)vocab * sizeof *seen);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= 0 && ids[i] < vocab) seen[ids[i]] = 1;
+    return true;
+}
+
+tk_status tk_seq_draw(tk_engine *e, int seq, const tk_sampling *p, const int32_t *ids, size_t n, bool *draws) {
+    const bool changes = p->bias_count || p->repeat_penalty != 1 || p->presence_penalty != 0 || p->frequency_penalty != 0;
+    const int32_t vocab = tk_modelfile_config(e->file)->n_vocab;
+    e->seqs[seq].how = (tk_draw){ p->temp, p->top_p, p->min_p, p->top_k, { (uint32_t)p->seed, (uint32_t)(p->seed >> 32) }, { 0 },
+                                  p->repeat_penalty, p->presence_penalty, p->frequency_penalty, -1 };
+    *draws = e->drawn >= 0;
+    if (!*draws || !changes) return TK_OK;
+    e->seqs[seq].how.line = seq;
+    const size_t row = (size_t)vocab * 4;
+    float *bias = calloc(2, row);
+    if (!bias) return TK_FAIL(TK_E_NOMEM, "out of memory");
+    int32_t *seen = (int32_t *)bias + vocab;
+    *draws = fill_lines(p, ids, n, vocab, bias, seen);
+    tk_status s = *draws ? tk_exec_write(e->exec, e->bias, (size_t)seq * row, bias, row) : TK_OK;
+    if (*draws && s == TK_OK) s = tk_exec_write(e->exec, e->seen, (size_t)seq * row, seen, row);
+    free(bias);
+    return s;
 }
 
 const int32_t *tk_engine_drawn(tk_engine *e) {

@@ -218,10 +218,7 @@ static tk_status run(answer *a, double start) {
     while (same < a->s->held.n && same + 1 < a->prompt.n && a->s->held.id[same] == a->prompt.id[same]) same++;
     truncate_to(a->s, same);
     a->result->cached_tokens = (int32_t)same;
-    const tk_sampling *p = &r->sampling;
-    a->draws = tk_engine_draws(m->engine) && !p->bias_count && p->repeat_penalty == 1 && p->presence_penalty == 0 &&
-               p->frequency_penalty == 0;
-    if (a->draws) tk_seq_draw(m->engine, a->s->seq, p);
+    TK_TRY(tk_seq_draw(m->engine, a->s->seq, &r->sampling, a->prompt.id, a->prompt.n, &a->draws));
     tk_status status = feed(a->s, a->prompt.id + same, a->prompt.n - same, r->cancel, a->draws ? NULL : &a->logits);
     a->result->prompt_seconds = tk_now() - start;
     TK_TRY(status);

@@ -4,7 +4,7 @@
  * a program: t tokens  o picked rows  e embedding  w embedding's own width where it differs  g KV heads  r
  * query heads per KV head d head  f MLP  v vocabulary  c learned positions  z, y rotated pairs (of local
  * layers)  P pages  s slots of a page x experts  a experts that a token uses  m MLP of an expert  h MLP of
- * the shared expert  u one  b words of a draw */
+ * the shared expert  u one  b words of a draw  q sequences */
 #include "core/core.h"
 #include "model/model.h"
 #include "ops/draw.h"
@@ -193,6 +193,7 @@ static tk_status letters(tk_program *p, const tk_build *b) {
         { 'h', c->n_ff_shared, c->n_ff_shared },
         { 'u', c->shared_gate, c->shared_gate },
         { 'b', sizeof(tk_draw) / 4, sizeof(tk_draw) / 4 },
+        { 'q', b->draw ? b->seqs : 0, b->seqs },
     };
     for (size_t i = 0; i < TK_COUNT(all); i++)
         if (all[i].size) tk_letter(p, all[i].letter, all[i].size, all[i].N);
@@ -287,7 +288,11 @@ tk_status tk_build_program(tk_program *p, const tk_build *b) {
     }
     const tk_id z = logits(&l, h, w);
     tk_output(p, "logits", z);
-    if (b->draw)
-        tk_output(p, "drawn", TK_EMIT(p, draw, TK_NOATTR, z, tk_declare(p, TK_INPUT, "draws", "ob", TK_I32)));
+    if (b->draw) {
+        const tk_id how = tk_declare(p, TK_INPUT, "draws", "ob", TK_I32), seen = tk_declare(p, TK_STATEFUL, "seen", "qv", TK_I32),
+                    drawn = TK_EMIT(p, draw, TK_NOATTR, z, how, tk_declare(p, TK_STATEFUL, "bias", "qv", TK_F32), seen);
+        tk_output(p, "drawn", drawn);
+        TK_EMIT(p, note, TK_NOATTR, drawn, how, seen);
+    }
     return tk_prog_check(p);
 }

@@ -227,13 +227,14 @@ struct tk_program;
 typedef struct tk_build {
     const tk_config *config;
     bool serve;   /* paged KV cache and picked rows' logits; else the training form: loss over all tokens */
-    bool draw;    /* serve: also the output "drawn" [o] of op draw, by the input "draws" [o, 8] */
+    bool draw;    /* serve: also the output "drawn" [o] of op draw; see below */
     bool logits;  /* training form: also the output "logits" [t, v] */
     bool findmax; /* training form: the integer-MAC accelerator's Linear */
     float dropout;
     int64_t ctx; /* the most tokens of a sequence, for tk_rope_freqs; 0: the config's */
     tk_dtype kv;                             /* of the cache */
     int64_t tokens, picks, pages, page_size; /* capacities */
+    int64_t seqs;                            /* draw: sequences that may have biases and penalties */
     int vocab_multiple;                      /* the vocabulary is padded to a multiple of this; 0: not */
     tk_dtype (*dtype)(void *arg, const char *role,
                       int layer); /* of matrices; NULL: the program's real type */
@@ -242,7 +243,7 @@ typedef struct tk_build {
     void *arg;
 } tk_build;
 /* Emits the forward program. Inputs: tokens positions [t] (i32); serve: slots [t], picks [o] -> output logits
- * [o, v] (draw: draws [o, 8] (i32) -> drawn [o]); train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constants rope_freqs [z] and
+ * [o, v] (draw: draws [o, 12] (i32), the states bias [q, v] and seen [q, v] (i32) -> drawn [o]); train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constants rope_freqs [z] and
  * rope_freqs_local [y], filled by tk_build_const; where `ordered` says so, of a role its columns' order (i32). */
 tk_status tk_build_program(struct tk_program *p, const tk_build *b);
 /* The values of the constant `name` in float32 -> dst[its size]. */

@@ -56,20 +56,35 @@ static int32_t draw_from(const draw_candidate *c, int64_t n, const tk_draw *how,
 #else
 
 void ref(draw)(const tk_args *a) {
-    const real *x = a->p[0];
+    const real *x = a->p[0], *bias = a->p[2];
     const tk_draw *how = a->p[1];
-    int32_t *id = a->p[2];
+    const int32_t *seen = a->p[3];
+    int32_t *id = a->p[4];
     const int64_t vocab = TK_DIM(a, 'v');
     draw_candidate *c = ref_alloc(vocab, sizeof *c);
     uint64_t *weight = ref_alloc(vocab, sizeof *weight);
     for (int64_t row = 0; row < TK_DIM(a, 'o'); row++) {
+        const int64_t line = how[row].line;
         int64_t n = 0;
-        for (int64_t v = 0; v < vocab; v++)
-            if (x[row * vocab + v] > -INFINITY)
-                c[n++] = (draw_candidate){ tk__draw_clamped((float)x[row * vocab + v]), (int32_t)v };
+        for (int64_t v = 0; v < vocab; v++) {
+            float l = (float)x[row * vocab + v];
+            if (line >= 0) l = tk__draw_changed(l, &how[row], (float)bias[line * vocab + v], seen[line * vocab + v]);
+            if (l > -INFINITY) c[n++] = (draw_candidate){ tk__draw_clamped(l), (int32_t)v };
+        }
         qsort(c, (size_t)n, sizeof *c, draw_order);
         id[row] = draw_from(c, n, &how[row], weight);
     }
     free(c), free(weight);
+}
+
+void ref(note)(const tk_args *a) {
+    const int32_t *id = a->p[0];
+    const tk_draw *how = a->p[1];
+    int32_t *seen = a->p[3];
+    for (int64_t row = 0; row < TK_DIM(a, 'o'); row++)
+        if (how[row].line >= 0 && id[row] >= 0) {
+            int32_t *n = &seen[how[row].line * TK_DIM(a, 'v') + id[row]];
+            *n = *n ? *n + 1 : 2;
+        }
 }
 #endif
