@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of few tokens and attention of a GPU at the shapes of docs/FACTS.md's tables: rows of the kernel
- * table, one call behind the other in one recording, so that launches cost what they cost in a step; medians
- * of its replays. Each call reads another copy of the weights or the cache: together they are several times
- * what the GPU's cache holds. One line a case, `name value unit`, for tools/bench_gpu.py.
+/* Products of few tokens on a GPU at the shapes of docs/FACTS.md's tables: rows of the kernel table, one call
+ * behind the other in one recording, so that launches cost what they cost in a step; medians of its replays.
+ * Each call reads another copy of the weights: together they are several times what the GPU's cache holds.
+ * One line a case, `name value unit`, for tools/bench_gpu.py.
  *
  *     build/bin/bench_cuda [part of a name]      e.g. bench_cuda linear_4096x4096_bf16 */
 #include <stdio.h>
@@ -50,15 +50,14 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Seconds of one call; operand `turned`, and the one after it if `two`, go from copy to copy. */
-static double time_calls(const tk_kernel_row *row, tk_args a, int turned, bool two, int copies, size_t step) {
-    void *graph, *first = a.p[turned], *second = a.p[turned + 1];
+/* Seconds of one call; operand 1 goes from copy to copy. */
+static double time_calls(const tk_kernel_row *row, tk_args a, int copies, size_t step) {
+    void *graph, *first = a.p[1];
     double seconds[TURNS];
     a.stream = gpu->stream, a.nth = 1;
     must(gpu->record(gpu));
     for (int i = 0; i < CALLS; i++) {
-        a.p[turned] = (char *)first + (size_t)(i % copies) * step;
-        if (two) a.p[turned + 1] = (char *)second + (size_t)(i % copies) * step;
+        a.p[1] = (char *)first + (size_t)(i % copies) * step;
         row->fn[0](&a);
     }
     must(gpu->recorded(gpu, &graph));
@@ -118,64 +117,11 @@ static void bench_linear(tk_dtype type, int64_t rows, int64_t cols, const int *t
                  tk_formats[type].name, tokens[i]);
         if (!strstr(name, filter)) continue;
         set(&a, 't', tokens[i]);
-        printf("%s %.3f us\n", name, time_calls(row, a, 1, false, copies, bytes) * 1e6);
+        printf("%s %.3f us\n", name, time_calls(row, a, copies, bytes) * 1e6);
         fflush(stdout);
     }
     gpu->give(gpu, w), gpu->give(gpu, plain), gpu->give(gpu, x), gpu->give(gpu, a.p[2]);
     if (a.scratch) gpu->give(gpu, a.scratch);
-}
-
-/* `tokens` new tokens of each of `seqs` sequences, the last of `depth`; r query heads on each of g KV heads
- * of d numbers */
-typedef struct attention {
-    const char *name;
-    int seqs, tokens, depth, g, r, d;
-} attention;
-
-static void bench_attention(const attention *c) {
-    enum { PAGE = 64 };
-    if (!strstr(c->name, filter)) return;
-    const int64_t per = tk_ceil_div(c->depth, PAGE), pages = per * c->seqs, t = (int64_t)c->seqs * c->tokens;
-    int32_t *start = calloc((size_t)c->seqs + 1, 4), *past = calloc((size_t)c->seqs, 4),
-            *table = calloc((size_t)pages, 4);
-    for (int s = 0; s < c->seqs; s++) start[s + 1] = (s + 1) * c->tokens, past[s] = c->depth - c->tokens;
-    for (int64_t i = 0; i < pages; i++) table[i] = (int32_t)((i * 7919 + 13) % pages);
-    tk_batch b = { .tokens = (int32_t)t,
-                   .seqs = c->seqs,
-                   .start = start,
-                   .past = past,
-                   .pages = table,
-                   .max_pages = (int32_t)per,
-                   .page_size = PAGE };
-    const size_t bytes = (size_t)(pages * c->g * PAGE * c->d) * 2;
-    const int copies = (int)TK_MAX(1, TK_MIN(CALLS, COPIES_BYTES / (2 * bytes)));
-    tk_args a = { .type = { TK_F32, TK_I32, TK_BF16, TK_BF16, TK_F32, TK_F32 },
-                  .attr = { { 1 / sqrtf((float)c->d) }, { 0 } } };
-    a.p[0] = numbers(TK_F32, c->d, (size_t)(t * c->g * c->r * c->d) * 4);
-    a.p[2] = numbers(TK_BF16, c->d, bytes * (size_t)copies),
-    a.p[3] = numbers(TK_BF16, c->d, bytes * (size_t)copies);
-    a.p[4] = take((size_t)(t * c->g * c->r * c->d) * 4);
-    set(&a, 't', t), set(&a, 'g', c->g), set(&a, 'r', c->r), set(&a, 'd', c->d), set(&a, 'p', pages),
-        set(&a, 's', PAGE);
-    void *image = malloc(tk_batch_bytes(&b)), *batch = take(tk_batch_bytes(&b));
-    tk_batch_image(&b, image, batch);
-    ((tk_batch *)image)->zeros = gpu->zeros;
-    must(gpu->put(gpu, batch, image, tk_batch_bytes(&b)));
-    a.batch = batch;
-    const tk_kernel_row *row = row_of(TK_OP_attn_paged, TK_F32, TK_BF16, TK_F32);
-    if (row->scratch) a.scratch = take(row->scratch(a.dim, 1) + 1);
-    const double seconds = time_calls(row, a, 2, true, copies, bytes),
-                 pairs = (double)t * (c->depth - (c->tokens - 1) / 2.0);
-    printf("%s.us %.3f us\n", c->name, seconds * 1e6);
-    if (c->tokens == 1)
-        printf("%s %.1f GB/s\n", c->name, 4.0 * c->seqs * c->depth * c->g * c->d / seconds / 1e9);
-    else
-        printf("%s %.1f TFLOP/s\n", c->name, 4 * pairs * c->g * c->r * c->d / seconds / 1e12);
-    fflush(stdout);
-    gpu->give(gpu, batch), gpu->give(gpu, a.p[0]), gpu->give(gpu, a.p[2]), gpu->give(gpu, a.p[3]),
-        gpu->give(gpu, a.p[4]);
-    if (a.scratch) gpu->give(gpu, a.scratch);
-    free(start), free(past), free(table), free(image);
 }
 
 int main(int argc, char **argv) {
@@ -183,16 +129,6 @@ int main(int argc, char **argv) {
                                          { 4096, 14336 }, { 2048, 8192 }, { 128256, 4096 } };
     static const tk_dtype types[] = { TK_BF16, TK_Q8_0, TK_F8, TK_Q4_0, TK_Q4_Z, TK_Q4_K, TK_Q6_K };
     static const int all[] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 0 }, some[] = { 1, 16, 64, 0 };
-    static const attention cases[] = {
-        { "paged_1x512", 1, 1, 512, 8, 4, 128 },
-        { "paged_32x2k", 32, 1, 2048, 8, 4, 128 },
-        { "paged_64x4k", 64, 1, 4096, 8, 4, 128 },
-        { "paged_1x32k", 1, 1, 32768, 8, 4, 128 },
-        { "flash_128_causal_4k", 1, 4096, 4096, 16, 1, 128 },
-        { "flash_128_causal_16k", 1, 16384, 16384, 16, 1, 128 },
-        { "flash_64_causal_4k", 1, 4096, 4096, 16, 1, 64 },
-        { "flash_64_causal_16x12x1k", 16, 1024, 1024, 12, 1, 64 },
-    };
     double read, ops;
     if (argc > 1) filter = argv[1];
     if (tk_device_open(&gpu, "cuda", false) != TK_OK) {
@@ -204,7 +140,6 @@ int main(int argc, char **argv) {
     for (size_t t = 0; t < TK_COUNT(types); t++)
         for (size_t i = 0; i < TK_COUNT(shapes); i++)
             bench_linear(types[t], shapes[i][0], shapes[i][1], types[t] == TK_BF16 ? all : some);
-    for (size_t i = 0; i < TK_COUNT(cases); i++) bench_attention(&cases[i]);
     gpu->close(gpu);
     return 0;
 }

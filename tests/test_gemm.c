@@ -224,14 +224,15 @@ static void many_tokens_have_the_bits_of_few(void **unused) {
         if (!one || !(r->needs & TK_CUDA_SM90) || r->needs & ~gpu->features) continue;
         for (size_t s = 0; s < TK_COUNT(shapes); s++) {
             char name[64];
-            snprintf(name, sizeof name, "%s %s %dx%d", tk_op_info(r->op)->name, tk_formats[r->weight].name, (int)shapes[s][0],
-                     (int)shapes[s][1]);
+            snprintf(name, sizeof name, "%s %s %dx%d", tk_op_info(r->op)->name, tk_formats[r->weight].name,
+                     (int)shapes[s][0], (int)shapes[s][1]);
             if (!strstr(name, filter)) continue;
             try_product(r, shapes[s][0], shapes[s][1]);
             tried++;
         }
     }
-    if (gpu && gpu->features & TK_CUDA_SM90 && !tried && !strstr("e4m3", filter)) fail_msg("no product is named like '%s'", filter);
+    if (gpu && gpu->features & TK_CUDA_SM90 && !tried && !strstr("e4m3", filter))
+        fail_msg("no product is named like '%s'", filter);
 }
 
 /* ---- e4m3 ---- */

@@ -80,10 +80,10 @@ class Ours:
         return self.program("bench_gemm")
 
     def flash(self):
-        return self.program("bench_cuda", "flash")
+        return self.program("bench_attn", "flash")
 
     def paged(self):
-        return self.program("bench_cuda", "paged")
+        return self.program("bench_attn", "paged")
 
     def models(self):
         """Tokens a second; files that are not there are made, one at a time"""
