@@ -8,6 +8,7 @@
 # nvcc is looked for in TOKAMAK_NVCC, in the cache folder of tools/cuda.sh, on PATH, in /usr/local/cuda.
 
 set(TOKAMAK_NVCC "" CACHE STRING "nvcc to use; 'off' for a build without CUDA code")
+option(TOKAMAK_LINES "line numbers in Hopper's code, which tools/races.py needs and profilers like" OFF)
 if(NOT TOKAMAK_NVCC STREQUAL "off")
   set(cuda_cache "$ENV{TOKAMAK_CACHE}")
   if(NOT cuda_cache)
@@ -49,7 +50,7 @@ foreach(source ${cuda_cu})
   get_filename_component(name ${source} NAME)
   set(object ${CMAKE_BINARY_DIR}/cuda/${name}.o)
   if(name MATCHES "_sm90\\.cu$")
-    set(arch -gencode arch=compute_90a,code=sm_90a)
+    set(arch -gencode arch=compute_90a,code=sm_90a $<$<BOOL:${TOKAMAK_LINES}>:-lineinfo>)
   else()
     set(arch -gencode arch=compute_80,code=compute_80 -gencode arch=compute_90,code=sm_90)
   endif()
@@ -57,7 +58,7 @@ foreach(source ${cuda_cu})
     COMMAND ${CCACHE} ${NVCC} -c -std=c++17 -O3 --fmad=false --compress-mode=size ${arch} -I${CMAKE_SOURCE_DIR}/src
       -I${CMAKE_SOURCE_DIR}/include -Xcompiler=-fPIC,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra
       -MD -MT ${object} -MF ${object}.d ${source} -o ${object}
-    COMMENT "Building CUDA object ${name}.o" VERBATIM)
+    COMMAND_EXPAND_LISTS COMMENT "Building CUDA object ${name}.o" VERBATIM)
   list(APPEND cuda_objects ${object})
 endforeach()
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)

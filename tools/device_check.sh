@@ -49,7 +49,7 @@ models() {
   echo "greedy answers|greedy tests/data/chat"
 }
 # A kernel's accesses are looked at whatever its numbers: the smallest product of each kind, each case once, one seed. racecheck
-# has false alarms, listed in tools/races.txt.
+# has false alarms, listed in tools/races.txt; it tells them apart in builds with -DTOKAMAK_LINES=ON.
 sanitize() {
   local tool part parts w check end
   for tool in racecheck memcheck synccheck initcheck; do

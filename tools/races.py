@@ -4,7 +4,7 @@
 
     compute-sanitizer --tool racecheck PROGRAM | tools/races.py
 
-A report names pairs of accesses by function, which are the inlined ones of a build with line numbers (cmake/cuda.cmake). An entry is
+A report names pairs of accesses by function, which are the inlined ones of a build with line numbers (cmake -DTOKAMAK_LINES=ON). An entry is
 such a pair in any order, each as the beginning of `Write tk::name`, and the reason; fields are separated by ` | `."""
 import pathlib
 import re
