@@ -225,7 +225,8 @@ static candidate *library(candidate *c, const product *p, int in, int out, bool 
     if (first < 0) return c;
     for (int i = 0; i < 2; i++) {
         char name[48];
-        snprintf(name, sizeof name, "cublaslt_%s%s_%s", out ? "bf16" : "f32", fast ? "_fast" : "", i ? "best" : "first");
+        snprintf(name, sizeof name, "cublaslt_%s%s_%s", out ? "bf16" : "f32", fast ? "_fast" : "",
+                 i ? "best" : "first");
         call.offer = offer[i ? best : first];
         c = record(c, name, p, call_library, &call);
     }
@@ -245,8 +246,8 @@ static void compare(const product *p, candidate *all, const candidate *end) {
         for (candidate *c = all; c < end; c++) c->seconds[i] = replayed(c, p);
     for (candidate *c = all; c < end; c++) {
         qsort(c->seconds, TURNS, sizeof *c->seconds, by_value);
-        printf("gemm_%s.%s.us %.2f us\ngemm_%s.%s %.1f TFLOP/s\n", p->name, c->name, c->seconds[TURNS / 2] * 1e6, p->name, c->name,
-               operations / c->seconds[TURNS / 2] / 1e12);
+        printf("gemm_%s.%s.us %.2f us\ngemm_%s.%s %.1f TFLOP/s\n", p->name, c->name,
+               c->seconds[TURNS / 2] * 1e6, p->name, c->name, operations / c->seconds[TURNS / 2] / 1e12);
         fflush(stdout);
         gpu->forget(gpu, c->graph);
     }
@@ -258,7 +259,9 @@ static void shape(const char *name, int64_t rows, int64_t tokens, int64_t cols, 
                         *linear = row_of(TK_OP_linear, TK_BF16, TK_H_BF16),
                         *add = row_of(TK_OP_linear_add, TK_BF16, TK_H_BF16),
                         *glu = row_of(TK_OP_linear2_glu_quant, TK_BF16, TK_H_BF16);
-    product p = { .name = name, .rows = rows, .tokens = tokens, .cols = cols, .bytes = (size_t)(rows * cols) * 2 };
+    product p = {
+        .name = name, .rows = rows, .tokens = tokens, .cols = cols, .bytes = (size_t)(rows * cols) * 2
+    };
     candidate all[CANDIDATES] = { 0 }, *end = all;
     if (!pack || !linear || !tk_format_size(TK_H_BF16, rows, cols, &p.packed_bytes)) exit(1);
     p.copies = (int)TK_MAX(1, TK_MIN(8, (int64_t)(400000000 / p.bytes)));
@@ -300,7 +303,9 @@ static void call_e4m3(const product *p, int copy, const void *unused) {
 }
 /* n x n x n of e4m3, results bf16. Panels of random numbers are random numbers in panels. */
 static void cube_e4m3(const char *name, int64_t n, bool with_library) {
-    product p = { .name = name, .rows = n, .tokens = n, .cols = n, .bytes = (size_t)(n * n), .copies = 2, .calls = 4 };
+    product p = {
+        .name = name, .rows = n, .tokens = n, .cols = n, .bytes = (size_t)(n * n), .copies = 2, .calls = 4
+    };
     candidate all[CANDIDATES] = { 0 }, *end = all;
     p.x = normal_numbers((size_t)(n * n), 0), p.plain = normal_numbers((size_t)(n * n) * 2, 0);
     float *ones = malloc((size_t)n * sizeof *ones);
@@ -319,8 +324,9 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         int64_t rows, tokens, cols;
-    } shapes[] = { { "8192", 8192, 8192, 8192 },     { "4096", 4096, 4096, 4096 },      { "8b_qkv", 6144, 2048, 4096 },
-                   { "8b_o", 4096, 2048, 4096 },     { "8b_up", 28672, 2048, 4096 },    { "8b_down", 4096, 2048, 14336 },
+    } shapes[] = { { "8192", 8192, 8192, 8192 },          { "4096", 4096, 4096, 4096 },
+                   { "8b_qkv", 6144, 2048, 4096 },        { "8b_o", 4096, 2048, 4096 },
+                   { "8b_up", 28672, 2048, 4096 },        { "8b_down", 4096, 2048, 14336 },
                    { "fp8_8192", 8192, 0 /* e4m3 */, 0 }, { "fp8_4096", 4096, 0, 0 } };
     must(tk_device_open(&gpu, "cuda", false));
     const bool library_there = open_library();

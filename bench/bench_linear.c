@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Speed of every linear row of kernels.def that this machine can run, and its share of the limits, which are
- * measured in the same process: reading memory with all threads, and the fastest unit's peak (int8 or bfloat16
- * products, float32 fused multiply-adds, in registers). With one thread it is processor time that counts, so that a
- * busy machine disturbs less.
- *     bench_linear [--threads N] [--filter TEXT] [--shape N,K] [--tokens T]
- * The weights of a one-token run are walked through copies of 256 MiB in all, so they come from memory. */
+ * measured in the same process: reading memory with all threads, and the fastest unit's peak (int8 or
+ * bfloat16 products, float32 fused multiply-adds, in registers). With one thread it is processor time that
+ * counts, so that a busy machine disturbs less. bench_linear [--threads N] [--filter TEXT] [--shape N,K]
+ * [--tokens T] The weights of a one-token run are walked through copies of 256 MiB in all, so they come from
+ * memory. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -116,9 +116,9 @@ int main(int argc, char **argv) {
             for (size_t m = 0; m < (t ? 1 : TK_COUNT(tokens)); m++)
                 bench(&tk_kernels[i], n ? n : shapes[s][0], n ? k : shapes[s][1], t ? t : tokens[m],
                       bandwidth,
-                      tk_kernels[i].act == TK_A8                                       ? int8
+                      tk_kernels[i].act == TK_A8                                    ? int8
                       : tk_kernels[i].act == TK_BF16 || tk_kernels[i].act == TK_A16 ? bf16
-                                                                                     : f32);
+                                                                                    : f32);
     }
     tk_pool_free(pool);
     free(weights);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows of the kernel table on a GPU that are no products and no attention, at the sizes of docs/FACTS.md's table: norms
- * and elementwise ops on numbers in bfloat16, far larger than the cache, and the draw of tokens. Operands are random;
- * times are medians of replayed graphs. One line a case, `name value unit`, for tools/bench_gpu.py: microseconds, and
- * the bytes that must move over the time.
+/* Rows of the kernel table on a GPU that are no products and no attention, at the sizes of docs/FACTS.md's
+ * table: norms and elementwise ops on numbers in bfloat16, far larger than the cache, and the draw of tokens.
+ * Operands are random; times are medians of replayed graphs. One line a case, `name value unit`, for
+ * tools/bench_gpu.py: microseconds, and the bytes that must move over the time.
  *
  *     build/bin/bench_rows [part of a name] */
 #include <stdio.h>
@@ -25,7 +25,8 @@ static void *fill(tk_dtype type, int64_t n) {
     for (int i = 0; i < SOME; i++) {
         uint32_t word[4], counter[4] = { (uint32_t)i };
         tk_philox(word, 7, counter);
-        one[0] = (tk_uniform(word[0]) + tk_uniform(word[1]) + tk_uniform(word[2]) - 1.5f) * 4; /* bell-shaped, deviation 2 */
+        one[0] = (tk_uniform(word[0]) + tk_uniform(word[1]) + tk_uniform(word[2]) - 1.5f) *
+                 4; /* bell-shaped, deviation 2 */
         tk_formats[type].pack(host + (size_t)i * each, one, 1, 1, 0);
     }
     m = there;
@@ -69,13 +70,14 @@ static void show(const char *name, double seconds, double bytes) {
 /* The row of this op with these activations */
 static const tk_kernel_row *row_of(tk_op op, tk_dtype act, tk_dtype out) {
     for (int i = tk_nkernels - 1; i >= 0; i--)
-        if (tk_kernels[i].op == op && tk__able(tk_kernels[i].needs, gpu->features) && tk_kernels[i].act == act &&
-            tk_kernels[i].out == out)
+        if (tk_kernels[i].op == op && tk__able(tk_kernels[i].needs, gpu->features) &&
+            tk_kernels[i].act == act && tk_kernels[i].out == out)
             return &tk_kernels[i];
     return NULL;
 }
 
-/* Operands of a case: b numbers of the act's dtype (rows x cols), f float32 (cols), then results likewise as B */
+/* Operands of a case: b numbers of the act's dtype (rows x cols), f float32 (cols), then results likewise as
+ * B */
 typedef struct bench {
     const char *name;
     tk_op op;
@@ -99,7 +101,8 @@ static void run(const bench *b) {
         bytes += rows ? (double)n * (double)tk_formats[type].bytes : 0;
     }
     /* whatever the op calls its rows and columns; whole operands are one letter n */
-    for (const char *l = "thkn"; *l; l++) a.dim[*l - 'a'] = (tk_dim){ *l == 't' || *l == 'h' ? b->rows : b->cols, 0, b->cols };
+    for (const char *l = "thkn"; *l; l++)
+        a.dim[*l - 'a'] = (tk_dim){ *l == 't' || *l == 'h' ? b->rows : b->cols, 0, b->cols };
     if (b->op == TK_OP_glu) a.dim['n' - 'a'].n = n;
     show(b->name, time_call(row, &a), bytes);
     for (int i = 0; i < MOST_OPERANDS; i++)
@@ -128,7 +131,8 @@ static void bench_draw(int rows, int vocab, const char *name, tk_draw how) {
     a.dim['o' - 'a'] = (tk_dim){ rows, 0, rows }, a.dim['v' - 'a'] = (tk_dim){ vocab, 0, vocab };
     a.p[0] = fill(TK_F32, (int64_t)rows * vocab), a.p[1] = take((size_t)rows * sizeof *each);
     must(gpu->put(gpu, a.p[1], each, (size_t)rows * sizeof *each));
-    a.p[2] = take((size_t)vocab * 4), a.p[3] = take((size_t)vocab * 4), a.p[4] = take((size_t)rows * 4); /* one line */
+    a.p[2] = take((size_t)vocab * 4), a.p[3] = take((size_t)vocab * 4),
+    a.p[4] = take((size_t)rows * 4); /* one line */
     a.scratch = take(row->scratch(a.dim, 1) + 1);
     show(name, time_call(row, &a), (double)rows * vocab * 4);
     for (int i = 0; i < 5; i++) gpu->give(gpu, a.p[i]);
@@ -143,27 +147,37 @@ static void bench_rope(int64_t tokens, const char *name, bool append) {
     const struct {
         char letter;
         int64_t n;
-    } sizes[] = { { 't', tokens }, { 'h', HEADS }, { 'd', WIDTH }, { 'z', WIDTH / 2 }, { 'g', KEYS }, { 'r', HEADS / KEYS }, { 's', PAGE }, { 'p', tokens / PAGE + 1 } };
+    } sizes[] = { { 't', tokens }, { 'h', HEADS },        { 'd', WIDTH }, { 'z', WIDTH / 2 },
+                  { 'g', KEYS },   { 'r', HEADS / KEYS }, { 's', PAGE },  { 'p', tokens / PAGE + 1 } };
     int32_t *position = calloc((size_t)tokens, sizeof *position);
     float frequency[WIDTH / 2];
     if (!strstr(name, filter) || !row) return;
     for (int64_t i = 0; i < tokens; i++) position[i] = (int32_t)i;
     for (int i = 0; i < WIDTH / 2; i++) frequency[i] = exp2f(-20.0f * (float)i / WIDTH);
-    for (size_t i = 0; i < TK_COUNT(sizes); i++) a.dim[sizes[i].letter - 'a'] = (tk_dim){ sizes[i].n, 0, sizes[i].n };
-    const size_t q = (size_t)tokens * HEADS * WIDTH * 4, k = (size_t)tokens * KEYS * WIDTH * 4, ints = (size_t)tokens * 4;
+    for (size_t i = 0; i < TK_COUNT(sizes); i++)
+        a.dim[sizes[i].letter - 'a'] = (tk_dim){ sizes[i].n, 0, sizes[i].n };
+    const size_t q = (size_t)tokens * HEADS * WIDTH * 4, k = (size_t)tokens * KEYS * WIDTH * 4,
+                 ints = (size_t)tokens * 4;
     char *places = take(2 * ints + sizeof frequency);
-    must(gpu->put(gpu, places, position, ints)), must(gpu->put(gpu, places + ints, position, ints)); /* slots: one page after another */
+    must(gpu->put(gpu, places, position, ints)),
+        must(gpu->put(gpu, places + ints, position, ints)); /* slots: one page after another */
     must(gpu->put(gpu, places + 2 * ints, frequency, sizeof frequency));
-    void *x = fill(TK_F32, tokens * HEADS * WIDTH), *y = take(q), *keys = fill(TK_F32, 2 * tokens * KEYS * WIDTH), *cache = take(2 * k);
+    void *x = fill(TK_F32, tokens * HEADS * WIDTH), *y = take(q),
+         *keys = fill(TK_F32, 2 * tokens * KEYS * WIDTH), *cache = take(2 * k);
     if (append) {
-        void *const operands[] = { x, keys, (char *)keys + k, places, places + 2 * ints, places + ints, cache, (char *)cache + k, y, cache, (char *)cache + k };
+        void *const operands[] = {
+            x, keys,  (char *)keys + k, places, places + 2 * ints, places + ints, cache, (char *)cache + k,
+            y, cache, (char *)cache + k
+        };
         memcpy(a.p, operands, sizeof operands), a.type[6] = a.type[7] = TK_F16;
     } else {
         void *const operands[] = { x, places, places + 2 * ints, y };
         memcpy(a.p, operands, sizeof operands);
     }
-    show(name, time_call(row, &a), 2.0 * (double)q + (append ? 3.0 * (double)k : 0)); /* keys and values: 4 bytes in, 2 out */
-    gpu->give(gpu, x), gpu->give(gpu, y), gpu->give(gpu, keys), gpu->give(gpu, cache), gpu->give(gpu, places), free(position);
+    show(name, time_call(row, &a),
+         2.0 * (double)q + (append ? 3.0 * (double)k : 0)); /* keys and values: 4 bytes in, 2 out */
+    gpu->give(gpu, x), gpu->give(gpu, y), gpu->give(gpu, keys), gpu->give(gpu, cache), gpu->give(gpu, places),
+        free(position);
 }
 
 int main(int argc, char **argv) {
@@ -198,8 +212,10 @@ int main(int argc, char **argv) {
     bench_draw(64, 131072, "draw_top_p_64", (tk_draw){ .temp = 1, .top_p = 0.9f, .line = -1 });
     bench_draw(1, 131072, "draw_top_p_1", (tk_draw){ .temp = 1, .top_p = 0.9f, .line = -1 });
     bench_draw(1, 131072, "draw_greedy_1", (tk_draw){ .temp = 0, .top_p = 1, .line = -1 });
-    bench_draw(64, 131072, "draw_top_k_p_64", (tk_draw){ .temp = 0.8f, .top_p = 0.95f, .top_k = 40, .line = -1 });
-    bench_draw(1, 131072, "draw_penalties_1", (tk_draw){ .temp = 0.8f, .top_p = 0.95f, .top_k = 40, .repeat_penalty = 1.1f });
+    bench_draw(64, 131072, "draw_top_k_p_64",
+               (tk_draw){ .temp = 0.8f, .top_p = 0.95f, .top_k = 40, .line = -1 });
+    bench_draw(1, 131072, "draw_penalties_1",
+               (tk_draw){ .temp = 0.8f, .top_p = 0.95f, .top_k = 40, .repeat_penalty = 1.1f });
     gpu->close(gpu);
     return 0;
 }

@@ -14,8 +14,10 @@
 #include "ops/ops.h"
 
 #define TIER_OPS(X)                                                                                          \
-    X(add) X(bias) X(scale) X(softcap) X(glu) X(act) X(cast) X(pick) X(norm) X(lnorm) X(rope) X(kvput)       \
-    X(attn) X(attn_paged) X(sink)
+    X(add)                                                                                                   \
+    X(bias)                                                                                                  \
+    X(scale) X(softcap) X(glu) X(act) X(cast) X(pick) X(norm) X(lnorm) X(rope) X(kvput) X(attn)              \
+        X(attn_paged) X(sink)
 typedef struct tier {
     const char *name;
     unsigned needs;

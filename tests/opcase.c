@@ -149,13 +149,17 @@ static void fill_experts(tensor *t, int experts, rng *r) {
 
 /* Rows of op draw: greedy, or any mixture of cuts */
 static void fill_draws(tensor *t, const instance *in, rng *r) {
-    static const float temps[] = { 1, 0, 0.7f, 3 }, top_ps[] = { 1, 0.9f, 0.3f, 0 }, min_ps[] = { 0, 0, 0.05f, 1 };
+    static const float temps[] = { 1, 0, 0.7f, 3 }, top_ps[] = { 1, 0.9f, 0.3f, 0 },
+                       min_ps[] = { 0, 0, 0.05f, 1 };
     static const int top_ks[] = { 0, 0, 1, 7 };
     for (int64_t row = 0; row < t->rows; row++) {
-        const tk_draw how = { temps[rng_below(r, 4)], top_ps[rng_below(r, 4)], min_ps[rng_below(r, 4)], top_ks[rng_below(r, 4)],
-                              { rng_word(r), rng_word(r) }, { (uint32_t)rng_below(r, 9000), 0 },
-                              rng_below(r, 2) ? 1.3f : 1, rng_below(r, 2) ? 0.4f : 0, rng_below(r, 2) ? -0.3f : 0,
-                              row < in->dim['q' - 'a'].n && rng_below(r, 3) ? (int32_t)row : -1 };
+        const tk_draw how = {
+            temps[rng_below(r, 4)],       top_ps[rng_below(r, 4)],
+            min_ps[rng_below(r, 4)],      top_ks[rng_below(r, 4)],
+            { rng_word(r), rng_word(r) }, { (uint32_t)rng_below(r, 9000), 0 },
+            rng_below(r, 2) ? 1.3f : 1,   rng_below(r, 2) ? 0.4f : 0,
+            rng_below(r, 2) ? -0.3f : 0,  row < in->dim['q' - 'a'].n && rng_below(r, 3) ? (int32_t)row : -1
+        };
         int32_t word[sizeof how / 4];
         memcpy(word, &how, sizeof word);
         for (size_t i = 0; i < TK_COUNT(word); i++) t->v[row * t->cols + (int64_t)i] = word[i];
@@ -316,7 +320,8 @@ void instance_make(instance *in, const op_case *c, rng *r) {
         if (named(t, in, "experts2", "x")) /* a token's rows are one, as quant sees them */
             t->rows = in->dim['t' - 'a'].n, t->cols = in->dim['a' - 'a'].n * in->dim['k' - 'a'].n;
         if (i < sig->nin && !sig->o[i].made_of[0]) fill(t, in, r);
-        for (int64_t k = 0; named(t, in, "draw", "x") && k < t->rows * t->cols; k++) /* ties: some, all in a row */
+        for (int64_t k = 0; named(t, in, "draw", "x") && k < t->rows * t->cols;
+             k++) /* ties: some, all in a row */
             t->v[k] = k / t->cols % 3 == 1 ? rint(2 * t->v[k]) / 2 : k / t->cols % 3 == 2 ? 1.5 : t->v[k];
         t->integer |= named(t, in, "route", "i") || named(t, in, "draw", "i") || named(t, in, "note", "m");
     }
@@ -453,7 +458,8 @@ static void must(tk_status s) {
 
 static size_t guarded_size(const guarded *g) { return tk_align(g->bytes + 2 * GUARD, 64); }
 
-/* Calls fn with the n blocks g (some may be empty) copied to the device; *where[i] points into block i or is NULL. */
+/* Calls fn with the n blocks g (some may be empty) copied to the device; *where[i] points into block i or is
+ * NULL. */
 static void call_there(tk_kernel *fn, tk_args *a, const guarded *g, void ***where, int n) {
     tk_device *d = op_device;
     void *there[TK_MAX_OPERANDS + 1] = { 0 };

@@ -72,7 +72,6 @@ const op_case op_cases[] = {
     CASE(softmax, "t2 k20000"),
     CASE(softmax, "t2 k33000"),
 
-
     CASE(rope, "t3 h2 d8 z4", F(1), I(TK_ROPE_HALF)),
     CASE(rope, "t3 h2 d8 z4", F(1), I(TK_ROPE_PAIRS)),
     CASE(rope, "t5 h3 d10 z3", F(1.25f), I(TK_ROPE_HALF)),
@@ -118,7 +117,7 @@ const op_case op_cases[] = {
     SPLIT(attn_paged, "t40 g1 r3 d32 p20 s64", "30 10", "500 300", F(0.3f, 3, 8), I(100)),
     SPLIT(attn_paged, "t6 g1 r2 d32 p50 s64", "1 5", "1100 700", F(0.2f), I(513)),
     SPLIT(attn_paged, "t3 g1 r4 d128 p40 s64", "1 2", "1087 1022", F(0.09f)), /* spans of 1,024 keys */
-    SPLIT(attn_paged, "t70 g1 r1 d64 p36 s64", "66 3", "970 0", F(0.125f)), /* many rows and few */
+    SPLIT(attn_paged, "t70 g1 r1 d64 p36 s64", "66 3", "970 0", F(0.125f)),   /* many rows and few */
     SPLIT(attn_paged, "t70 g2 r1 d128 p10 s64", "70", "120", F(0.09f)),
     CASE(sink, "t1 g1 r1 d4"),
     CASE(sink, "t5 g2 r3 d7"),
@@ -227,8 +226,8 @@ const op_case op_cases_gpu[] = {
     CASE(linear, "t1 n24 k14336"),
     CASE(linear, "t65 n33 k320"),
     CASE(quant, "t3 k4096"),
-    /* tensor cores: heads of 256, 96 and 64 for few rows and for many, with every rule of scores, spans of 1,024 keys that a
-     * window leaves, large pages, more query heads than a tile has rows */
+    /* tensor cores: heads of 256, 96 and 64 for few rows and for many, with every rule of scores, spans of
+     * 1,024 keys that a window leaves, large pages, more query heads than a tile has rows */
     SPLIT(attn_paged, "t3 g1 r5 d256 p36 s64", "1 2", "700 1100", F(0.06f)),
     SPLIT(attn_paged, "t70 g1 r1 d256 p6 s64", "70", "40", F(0.06f)),
     SPLIT(attn_paged, "t70 g3 r1 d64 p6 s64", "70", "40", F(0.125f, 0, 8)),

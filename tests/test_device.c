@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the executor does with a device, without one: a device made of host memory that runs the CPU's rows. Logits are
- * bitwise those of the CPU; raw weights that are only packed have no place there; page tables may outgrow the room that
- * was taken for them. And where there is a CUDA device, layers of real models' shapes on it (alone: test_device cuda
- * [part of a name]): a token has the same bits in a prompt, in chunks of other sizes, in a batch of 64, and unfused; and
- * the kernels for Hopper stay near those for any GPU. */
+/* What the executor does with a device, without one: a device made of host memory that runs the CPU's rows.
+ * Logits are bitwise those of the CPU; raw weights that are only packed have no place there; page tables may
+ * outgrow the room that was taken for them. And where there is a CUDA device, layers of real models' shapes
+ * on it (alone: test_device cuda [part of a name]): a token has the same bits in a prompt, in chunks of other
+ * sizes, in a batch of 64, and unfused; and the kernels for Hopper stay near those for any GPU. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,8 +76,19 @@ static tk_status wait(tk_device *d) {
     (void)d;
     return TK_OK;
 }
-static tk_device host = { .name = "host", .room = room, .take = take, .give = give, .take_host = take, .give_host = give,
-                          .put = put, .get = get, .move = get, .record = record, .recorded = recorded, .replay = replay, .forget = forget,
+static tk_device host = { .name = "host",
+                          .room = room,
+                          .take = take,
+                          .give = give,
+                          .take_host = take,
+                          .give_host = give,
+                          .put = put,
+                          .get = get,
+                          .move = get,
+                          .record = record,
+                          .recorded = recorded,
+                          .replay = replay,
+                          .forget = forget,
                           .wait = wait };
 
 /* ---- a model ---- */
@@ -88,14 +99,17 @@ typedef struct shape {
     bool tied;
 } shape;
 
-static tk_dtype dtype_of(void *arg, const char *role, int layer) { return (void)role, (void)layer, *(tk_dtype *)arg; }
+static tk_dtype dtype_of(void *arg, const char *role, int layer) {
+    return (void)role, (void)layer, *(tk_dtype *)arg;
+}
 
 /* The serving program of a shape. b: kv, tokens, picks, pages, page_size, and arg, the weights' dtype. */
 static tk_status build(tk_program *p, tk_device *device, const shape *s, tk_build b, bool fuse) {
     static const tk_mesh alone = { .axes = 0 };
     tk_config c = tk_config_plain(TK_ARCH_LLAMA);
     c.name = s->name, c.n_layer = s->layers, c.n_embd = s->embd, c.n_ff = s->ff, c.n_head = s->heads;
-    c.n_kv_head = s->kv_heads, c.head_dim = s->dim, c.rope.dims = s->dim, c.tied = s->tied, c.n_vocab = s->vocab;
+    c.n_kv_head = s->kv_heads, c.head_dim = s->dim, c.rope.dims = s->dim, c.tied = s->tied,
+    c.n_vocab = s->vocab;
     c.n_ctx = (int)(b.page_size * b.pages), c.norm_eps = 1e-5f, c.attn_scale = 1 / sqrtf((float)s->dim);
     b.config = &c, b.serve = true, b.dtype = dtype_of;
     tk_prog_init(p, TK_F32);
@@ -108,7 +122,8 @@ static tk_status build(tk_program *p, tk_device *device, const shape *s, tk_buil
     return tk_plan(p, true, 1);
 }
 
-/* Noise in some rows, again and again, since packing half a million takes long; not in step with panels of rows */
+/* Noise in some rows, again and again, since packing half a million takes long; not in step with panels of
+ * rows */
 static void fill(tk_exec *e, const tk_program *p) {
     enum { ROWS = 37 };
     unsigned state = 7;
@@ -126,7 +141,9 @@ static void fill(tk_exec *e, const tk_program *p) {
                 memcpy(data + (size_t)r * stride, data + (size_t)(r - ROWS) * stride, stride);
                 continue;
             }
-            for (int64_t c = 0; c < cols; c++) state = state * 1664525u + 1013904223u, row[c] = (v->dim[1] ? 0.05f : 1) * (float)(int32_t)state * 0x1p-31f;
+            for (int64_t c = 0; c < cols; c++)
+                state = state * 1664525u + 1013904223u,
+                row[c] = (v->dim[1] ? 0.05f : 1) * (float)(int32_t)state * 0x1p-31f;
             tk_formats[v->dtype].pack(data, row, rows, cols, r);
         }
         free(row);
@@ -138,10 +155,17 @@ static void fill(tk_exec *e, const tk_program *p) {
 static void step(tk_exec *e, const tk_program *p, int seqs, int n, int past, float **out) {
     enum { WIDE = PAGES / SEQS };
     static int32_t start[SEQS + 1], before[SEQS], pages[SEQS * WIDE];
-    tk_batch b = { .tokens = seqs * n, .seqs = seqs, .start = start, .past = before, .pages = pages, .max_pages = WIDE,
+    tk_batch b = { .tokens = seqs * n,
+                   .seqs = seqs,
+                   .start = start,
+                   .past = before,
+                   .pages = pages,
+                   .max_pages = WIDE,
                    .page_size = PAGE };
-    int32_t *ids = tk_exec_data(e, tk_find(p, "tokens", -1)), *at = tk_exec_data(e, tk_find(p, "positions", -1)),
-            *slots = tk_exec_data(e, tk_find(p, "slots", -1)), *picks = tk_exec_data(e, tk_find(p, "picks", -1));
+    int32_t *ids = tk_exec_data(e, tk_find(p, "tokens", -1)),
+            *at = tk_exec_data(e, tk_find(p, "positions", -1)),
+            *slots = tk_exec_data(e, tk_find(p, "slots", -1)),
+            *picks = tk_exec_data(e, tk_find(p, "picks", -1));
     for (int i = 0; i < SEQS * WIDE; i++) pages[i] = SEQS * WIDE - 1 - i;
     for (int s = 0; s < seqs; s++) {
         start[s + 1] = (s + 1) * n, before[s] = past, picks[s] = start[s + 1] - 1;
@@ -165,16 +189,18 @@ static float *run(tk_device *device, tk_program *p) {
     tk_dtype type = TK_Q8_0;
     tk_pool *pool;
     tk_exec *e;
-    must(build(p, device, &tiny,
-               (tk_build){ .kv = TK_F16, .tokens = TOKENS, .picks = PICKS, .pages = PAGES, .page_size = PAGE, .arg = &type },
-               true));
+    must(build(
+        p, device, &tiny,
+        (tk_build){
+            .kv = TK_F16, .tokens = TOKENS, .picks = PICKS, .pages = PAGES, .page_size = PAGE, .arg = &type },
+        true));
     must(tk_pool_new(&pool, 1, false)), must(tk_exec_new(&e, p, pool, NULL, false));
     float *all = calloc((size_t)16 * VOCAB, sizeof *all), *to = all;
     fill(e, p);
     tk_exec_run(e, TK_P_LOAD);
     step(e, p, 2, 4, 0, &to), step(e, p, 2, 1, 4, &to), step(e, p, 2, 1, 5, &to); /* the last is recorded */
-    step(e, p, 4, 2, PAGE * (PAGES / SEQS - 2), &to); /* page tables of 8 KB */
-    step(e, p, 2, 1, 6, &to);                         /* recorded before they grew */
+    step(e, p, 4, 2, PAGE * (PAGES / SEQS - 2), &to);                             /* page tables of 8 KB */
+    step(e, p, 2, 1, 6, &to); /* recorded before they grew */
     tk_exec_free(e), tk_pool_free(pool);
     return all;
 }
@@ -215,7 +241,11 @@ typedef struct work { /* a program ready to run on the GPU */
 static tk_status open_work(work *w, const shape *s, tk_dtype type, tk_dtype kv, bool fuse) {
     *w = (work){ .vocab = s->vocab };
     tk_status st = build(&w->p, gpu, s,
-                         (tk_build){ .kv = kv, .tokens = ROOM, .picks = ROOM, .pages = BATCH * ROOM / KEYS, .page_size = KEYS,
+                         (tk_build){ .kv = kv,
+                                     .tokens = ROOM,
+                                     .picks = ROOM,
+                                     .pages = BATCH * ROOM / KEYS,
+                                     .page_size = KEYS,
                                      .arg = &type },
                          fuse);
     if (st == TK_OK) st = tk_pool_new(&w->pool, 1, false);
@@ -232,15 +262,22 @@ static void close_work(work *w) {
     tk_prog_free(&w->p);
 }
 
-/* n tokens of sequence 0 behind `past`, and one each of `others` sequences as far on, before it in the batch; the logits
- * of sequence 0. */
+/* n tokens of sequence 0 behind `past`, and one each of `others` sequences as far on, before it in the batch;
+ * the logits of sequence 0. */
 static void feed(work *w, int n, int past, int others, float *out) {
     static int32_t start[BATCH + 1], before[BATCH], pages[BATCH * ROOM / KEYS];
     enum { WIDE = ROOM / KEYS };
-    tk_batch b = { .tokens = n + others, .seqs = 1 + others, .start = start, .past = before, .pages = pages,
-                   .max_pages = WIDE, .page_size = KEYS };
-    int32_t *ids = tk_exec_data(w->e, tk_find(&w->p, "tokens", -1)), *at = tk_exec_data(w->e, tk_find(&w->p, "positions", -1)),
-            *slots = tk_exec_data(w->e, tk_find(&w->p, "slots", -1)), *picks = tk_exec_data(w->e, tk_find(&w->p, "picks", -1));
+    tk_batch b = { .tokens = n + others,
+                   .seqs = 1 + others,
+                   .start = start,
+                   .past = before,
+                   .pages = pages,
+                   .max_pages = WIDE,
+                   .page_size = KEYS };
+    int32_t *ids = tk_exec_data(w->e, tk_find(&w->p, "tokens", -1)),
+            *at = tk_exec_data(w->e, tk_find(&w->p, "positions", -1)),
+            *slots = tk_exec_data(w->e, tk_find(&w->p, "slots", -1)),
+            *picks = tk_exec_data(w->e, tk_find(&w->p, "picks", -1));
     for (int k = 0; k <= others; k++) { /* the last is sequence 0 */
         const int s = others - k, each = s ? 1 : n;
         start[k + 1] = start[k] + each, before[k] = past;
@@ -259,12 +296,13 @@ static void feed(work *w, int n, int past, int others, float *out) {
     memcpy(out, logits + (size_t)others * (size_t)w->vocab, (size_t)n * (size_t)w->vocab * sizeof *out);
 }
 
-static bool same(const char *name, const float *want, const float *got, int vocab, int first, int n, const char *how) {
+static bool same(const char *name, const float *want, const float *got, int vocab, int first, int n,
+                 const char *how) {
     for (int i = 0; i < n * vocab; i++) {
         const float a = want[first * vocab + i], b = got[i];
         if (memcmp(&a, &b, sizeof a)) {
-            print_message("%s: %s: token %d, logit %d is %.9g, alone %.9g\n", name, how, first + i / vocab, i % vocab, (double)b,
-                          (double)a);
+            print_message("%s: %s: token %d, logit %d is %.9g, alone %.9g\n", name, how, first + i / vocab,
+                          i % vocab, (double)b, (double)a);
             return false;
         }
     }
@@ -288,14 +326,18 @@ static int one_model(const shape *s, tk_dtype type, tk_dtype kv) {
     float *want = malloc(count * sizeof *want), *got = malloc(count * sizeof *got);
     feed(&w, LONG, 0, 0, want);
     for (int from = 0, k = 0; from < LONG; from += parts[k++])
-        feed(&w, parts[k], from, 0, got), bad += !same(name, want, got, s->vocab, from, parts[k], "in chunks");
+        feed(&w, parts[k], from, 0, got),
+            bad += !same(name, want, got, s->vocab, from, parts[k], "in chunks");
     for (int at = 0; at < 90; at += at ? 1 : 80) { /* 64 sequences that were 80 tokens long decode */
         if (at)
-            feed(&w, 1, at, BATCH - 1, got), bad += !same(name, want, got, s->vocab, at, 1, "in a batch of 64");
+            feed(&w, 1, at, BATCH - 1, got),
+                bad += !same(name, want, got, s->vocab, at, 1, "in a batch of 64");
         else
             feed(&w, 80, 0, 0, got);
-        if (at == 85) feed(&w, 1, at, 15, got), bad += !same(name, want, got, s->vocab, at, 1, "in a batch of 16");
-        if (at == 86) feed(&w, 1, at, 2, got), bad += !same(name, want, got, s->vocab, at, 1, "in a batch of 3");
+        if (at == 85)
+            feed(&w, 1, at, 15, got), bad += !same(name, want, got, s->vocab, at, 1, "in a batch of 16");
+        if (at == 86)
+            feed(&w, 1, at, 2, got), bad += !same(name, want, got, s->vocab, at, 1, "in a batch of 3");
     }
     const int fused = w.p.counts.fused;
     close_work(&w);
@@ -315,8 +357,8 @@ static int one_model(const shape *s, tk_dtype type, tk_dtype kv) {
         scale = fmax(scale, fabs((double)got[i])), off = isnan(d) ? INFINITY : fmax(off, d);
         squares += d * d, all += (double)got[i] * got[i];
     }
-    print_message("%s: %d windows; off the plain kernels by %.2g of the largest, %.2g in the mean%s\n", name, fused, off / scale,
-                  sqrt(squares / all), bad ? " FAILED" : "");
+    print_message("%s: %d windows; off the plain kernels by %.2g of the largest, %.2g in the mean%s\n", name,
+                  fused, off / scale, sqrt(squares / all), bad ? " FAILED" : "");
     if (!(sqrt(squares / all) < (type == TK_F32 && kv == TK_F32 ? 1e-5 : 2e-2))) bad++;
     free(want), free(got);
     return bad;
@@ -325,24 +367,29 @@ static int one_model(const shape *s, tk_dtype type, tk_dtype kv) {
 static void like_alone(void **state) {
     (void)state;
     static const shape shapes[] = {
-        { "odd", 2, 96, 160, 3, 1, 32, 333, false },     { "smollm2", 1, 576, 1536, 9, 3, 64, 1000, true },
-        { "llama-1b", 1, 2048, 8192, 32, 8, 64, 999, true }, { "llama-8b", 1, 4096, 14336, 32, 8, 128, 777, false },
+        { "odd", 2, 96, 160, 3, 1, 32, 333, false },
+        { "smollm2", 1, 576, 1536, 9, 3, 64, 1000, true },
+        { "llama-1b", 1, 2048, 8192, 32, 8, 64, 999, true },
+        { "llama-8b", 1, 4096, 14336, 32, 8, 128, 777, false },
         { "wide heads", 1, 1024, 2048, 4, 4, 256, 500, false },
     };
-    static const tk_dtype types[] = { TK_F32,  TK_F16,  TK_BF16, TK_Q8_0, TK_Q4_0, TK_Q4_1, TK_Q5_0, TK_Q5_1,   TK_Q4_K,
-                                      TK_Q5_K, TK_Q6_K, TK_Q2_K, TK_Q3_K, TK_F8,   TK_Q4_Z, TK_MXFP4, TK_IQ4_NL, TK_IQ4_XS };
+    static const tk_dtype types[] = { TK_F32,  TK_F16,  TK_BF16, TK_Q8_0,  TK_Q4_0,   TK_Q4_1,
+                                      TK_Q5_0, TK_Q5_1, TK_Q4_K, TK_Q5_K,  TK_Q6_K,   TK_Q2_K,
+                                      TK_Q3_K, TK_F8,   TK_Q4_Z, TK_MXFP4, TK_IQ4_NL, TK_IQ4_XS };
     static const tk_dtype caches[] = { TK_F32, TK_BF16, TK_Q8_0 };
     int bad = 0;
     for (size_t i = 0; i < TK_COUNT(shapes); i++) {
         for (size_t k = 0; k < TK_COUNT(types); k++)
-            if (!((shapes[i].embd | shapes[i].ff) % tk_formats[types[k]].block)) bad += one_model(&shapes[i], types[k], TK_F16);
+            if (!((shapes[i].embd | shapes[i].ff) % tk_formats[types[k]].block))
+                bad += one_model(&shapes[i], types[k], TK_F16);
         for (size_t k = 0; k < TK_COUNT(caches); k++) bad += one_model(&shapes[i], TK_BF16, caches[k]);
     }
     assert_int_equal(bad, 0);
 }
 
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(like_the_cpu) }, there[] = { cmocka_unit_test(like_alone) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(like_the_cpu) },
+                            there[] = { cmocka_unit_test(like_alone) };
     const bool only_there = argc > 1 && !strcmp(argv[1], "cuda");
     const int failed = only_there ? 0 : cmocka_run_group_tests(tests, NULL, NULL);
     if (argc > 2) filter = argv[2];

@@ -17,8 +17,8 @@ static tk_buf load(const char *name, const char *suffix) {
     return b;
 }
 
-static const tk_dtype quantized[] = { TK_Q8_0,  TK_Q4_0, TK_Q4_1, TK_Q5_0, TK_Q5_1, TK_IQ4_NL, TK_MXFP4,
-                                      TK_Q2_K,  TK_Q3_K, TK_Q4_K, TK_Q5_K, TK_Q6_K, TK_IQ4_XS };
+static const tk_dtype quantized[] = { TK_Q8_0, TK_Q4_0, TK_Q4_1, TK_Q5_0, TK_Q5_1, TK_IQ4_NL, TK_MXFP4,
+                                      TK_Q2_K, TK_Q3_K, TK_Q4_K, TK_Q5_K, TK_Q6_K, TK_IQ4_XS };
 
 static void unpack_equals_gguf(void **state) {
     (void)state;
@@ -133,12 +133,11 @@ static void pack_then_unpack_is_close(void **state) {
         double factor;
     } rows[] = {
         { TK_Q8_0, 32, 254, 1.8 }, /* symmetric: its step is up to twice the plain one's */
-        { TK_Q4_0, 32, 15, 1.7 },  { TK_Q4_1, 32, 15, 1.01 },
+        { TK_Q4_0, 32, 15, 1.7 },   { TK_Q4_1, 32, 15, 1.01 },
         { TK_Q4_K, 32, 15, 1.0 }, /* 6-bit scales, and yet no worse than exact ones: the search pays */
-        { TK_Q6_K, 16, 63, 1.5 },
-        { TK_Q5_0, 32, 31, 1.7 },  { TK_Q5_1, 32, 31, 1.01 },
-        { TK_Q5_K, 32, 31, 1.0 },  { TK_Q3_K, 16, 7, 1.5 },
-        { TK_Q2_K, 16, 3, 1.5 }, /* 4-bit scales */
+        { TK_Q6_K, 16, 63, 1.5 },   { TK_Q5_0, 32, 31, 1.7 },
+        { TK_Q5_1, 32, 31, 1.01 },  { TK_Q5_K, 32, 31, 1.0 },
+        { TK_Q3_K, 16, 7, 1.5 },    { TK_Q2_K, 16, 3, 1.5 }, /* 4-bit scales */
         { TK_IQ4_NL, 32, 15, 1.1 }, { TK_IQ4_XS, 32, 15, 1.1 },
         { TK_MXFP4, 32, 15, 2.6 }, /* scales are powers of two */
     };

@@ -15,7 +15,8 @@ enum { T = 23, E = 96, F = 288 };
 static tk_attr gate; /* of glu: the activation takes a slot that quant has too */
 static tk_dtype weights;
 
-/* z = x + y; z1 = norm(z) w -> two products; a gated activation of them -> product; norm without a sum before it. */
+/* z = x + y; z1 = norm(z) w -> two products; a gated activation of them -> product; norm without a sum before
+ * it. */
 static tk_id build(tk_program *p, bool outside_reader) {
     tk_prog_init(p, TK_F32);
     tk_letter(p, 't', T, T), tk_letter(p, 'e', E, E), tk_letter(p, 'f', F, F);

@@ -10,7 +10,8 @@
  *   not finite  NaN and infinities come out where the reference has them, and nowhere else
  *
  *     build/bin/test_kernels [part of "op kernel" [i/n [once]]]     TOKAMAK_TEST_SEED=n, TOKAMAK_CPU=avx2
- * i/n: every n-th row from number i on; once: each case is run for its error alone; both for checkers that are slow */
+ * i/n: every n-th row from number i on; once: each case is run for its error alone; both for checkers that
+ * are slow */
 #include "base/panels.h"
 #include "core/core.h"
 #include "opcase.h"
@@ -30,7 +31,9 @@ static bool is(const instance *in, const char *names) {
 }
 
 /* Only moves or converts: no error at all */
-static bool exact(const instance *in) { return is(in, " pack quant pick draw note embed cast kvput zero findmax "); }
+static bool exact(const instance *in) {
+    return is(in, " pack quant pick draw note embed cast kvput zero findmax ");
+}
 
 /* ---- dtypes of operands ---- */
 
@@ -257,8 +260,8 @@ static void rounding_probe(const trial *t, const op_call *want, double probe[TK_
 
 static tk_dtype products_in(const instance *in, row *r, tk_dtype weight);
 
-/* Half a unit in the last place of weights rounded for tensor cores moves attention's output by at most that times
- * attention over the values' magnitudes: by output element, or NULL. */
+/* Half a unit in the last place of weights rounded for tensor cores moves attention's output by at most that
+ * times attention over the values' magnitudes: by output element, or NULL. */
 static double *weights_bound(const trial *t) {
     const tk_dtype type = products_in(t->in, t->r, t->weight);
     if (type == TK_F32 || t->adj) return NULL;
@@ -271,7 +274,8 @@ static double *weights_bound(const trial *t) {
     for (int64_t i = 0; i < x->rows * x->cols; i++) x->v[i] = fabs(v[i]);
     op_call k = run_reference(&moved, true);
     double *bound = malloc((size_t)count_of(&k, 0) * sizeof *bound);
-    for (int64_t i = 0; i < count_of(&k, 0); i++) bound[i] = k.out[0][i] * (type == TK_BF16 ? 0x1p-8 : 0x1p-11);
+    for (int64_t i = 0; i < count_of(&k, 0); i++)
+        bound[i] = k.out[0][i] * (type == TK_BF16 ? 0x1p-8 : 0x1p-11);
     op_call_free(&k), free(x->v);
     return bound;
 }
@@ -297,7 +301,8 @@ static void check_error(const trial *t, rng *r) {
         }
         /* A tensor core cuts off what lies below 2^-23 of the largest term, each 16 k; it does not round. */
         const bool tensor = t->r->needs & TK_CUDA_SM90 && is(t->in, " linear attn_paged ");
-        const double k = is(t->in, " linear ") ? t->in->dim['k' - 'a'].n : t->in->dim['d' - 'a'].n + 1024; /* a span's keys */
+        const double k = is(t->in, " linear ") ? t->in->dim['k' - 'a'].n
+                                               : t->in->dim['d' - 'a'].n + 1024; /* a span's keys */
         const double cuts = tensor ? ceil(k / 16) : 0;
         double *bound = i ? NULL : weights_bound(t), error = distance(t, &got, &want, i);
         for (int64_t j = 0; bound && j < count_of(&want, i); j++)
@@ -457,12 +462,13 @@ static float power_of_two(float v) { return v == 0 || !isfinite(v) ? v : copysig
 /* Do panels of this format keep scales? */
 static bool keeps_scales(tk_dtype type) { return type > TK_H_BF16 && type <= TK_H_Q6_K; }
 
-/* Panels keep scales and minima as bfloat16: they are given files where these are powers of two, so that nothing is
- * rounded. */
+/* Panels keep scales and minima as bfloat16: they are given files where these are powers of two, so that
+ * nothing is rounded. */
 static void round_scales(tensor *t) {
     const tk_format *f = &tk_formats[t->file_type];
     const int at = t->file_type == TK_Q6_K ? 208 : 0;
-    const bool two = t->file_type == TK_Q4_1 || t->file_type == TK_Q5_1 || t->file_type == TK_Q4_K || t->file_type == TK_Q5_K;
+    const bool two = t->file_type == TK_Q4_1 || t->file_type == TK_Q5_1 || t->file_type == TK_Q4_K ||
+                     t->file_type == TK_Q5_K;
     float *line = malloc((size_t)t->cols * sizeof *line);
     for (int64_t i = 0; i < t->rows * (t->cols / f->block); i++) {
         uint8_t *d = (uint8_t *)t->file + i * f->bytes + at;
@@ -488,8 +494,8 @@ static tk_dtype products_in(const instance *in, row *r, tk_dtype weight) {
     return is(in, " attn attn_paged ") && r->needs & TK_CUDA_SM90 ? weight : TK_F32;
 }
 
-/* Rounds every operand to what the row reads, so that rounding of inputs is no error of the kernel; what Hopper's
- * products multiply is bfloat16, of quantized weights too */
+/* Rounds every operand to what the row reads, so that rounding of inputs is no error of the kernel; what
+ * Hopper's products multiply is bfloat16, of quantized weights too */
 static bool round_operands(instance *in, row *r, tk_dtype weight, bool gradients) {
     for (int adj = 0; adj <= (gradients ? in->op->adjoints : 0); adj++) {
         const signature *sig = &in->op->sig[adj];
@@ -499,7 +505,8 @@ static bool round_operands(instance *in, row *r, tk_dtype weight, bool gradients
             if (!has_size(t, type)) return false;
             if (i < sig->nin) tensor_round(t, t->integer ? TK_I32 : plain_form(type));
             if (i < sig->nin && keeps_scales(is(in, " pack ") ? r->out : type)) round_scales(t);
-            if (i < sig->nin && is(in, " linear ") && r->needs & TK_CUDA_SM90 && r->act == TK_BF16) see_as_bf16(t);
+            if (i < sig->nin && is(in, " linear ") && r->needs & TK_CUDA_SM90 && r->act == TK_BF16)
+                see_as_bf16(t);
             if (i < sig->nin && !strcmp(t->name, "q")) tensor_round(t, products_in(in, r, weight));
         }
     }
@@ -624,7 +631,8 @@ int main(int argc, char **argv) {
     if (argc > 2 && (sscanf(argv[2], "%d/%d", &part, &parts) != 2 || parts < 1)) return 2;
     once = argc > 3 && !strcmp(argv[3], "once");
     if (tk_pool_new(&pool, 3, false) != TK_OK) return 1;
-    if (tk_device_open(&gpu, "cuda", false) != TK_OK) print_message("skipped: no CUDA device, for the rows of CUDA\n");
+    if (tk_device_open(&gpu, "cuda", false) != TK_OK)
+        print_message("skipped: no CUDA device, for the rows of CUDA\n");
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     tk_device_close(gpu);
     tk_pool_free(pool);

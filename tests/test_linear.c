@@ -16,12 +16,11 @@ tk_kernel pack_panels, pack_bands, embed_lookup;
 
 /* A file format and its panels */
 static const tk_dtype pairs[][2] = {
-    { TK_F32, TK_P_F32 },   { TK_F16, TK_P_F16 },   { TK_BF16, TK_P_BF16 }, { TK_Q8_0, TK_P_Q8_0 },
-    { TK_BF16, TK_T_BF16 },
-    { TK_Q4_0, TK_P_Q4_0 }, { TK_Q4_1, TK_P_Q4_1 }, { TK_Q4_K, TK_P_Q4_K }, { TK_Q6_K, TK_P_Q6_K },
-    { TK_Q5_0, TK_P_Q5_0 }, { TK_Q5_1, TK_P_Q5_1 }, { TK_IQ4_NL, TK_P_IQ4_NL }, { TK_MXFP4, TK_P_MXFP4 },
-    { TK_Q2_K, TK_P_Q2_K }, { TK_Q3_K, TK_P_Q3_K }, { TK_Q5_K, TK_P_Q5_K }, { TK_IQ4_XS, TK_P_IQ4_XS },
-    { TK_Q4_Z, TK_P_Q4_Z }, { TK_F8, TK_P_F8 },
+    { TK_F32, TK_P_F32 },       { TK_F16, TK_P_F16 },   { TK_BF16, TK_P_BF16 }, { TK_Q8_0, TK_P_Q8_0 },
+    { TK_BF16, TK_T_BF16 },     { TK_Q4_0, TK_P_Q4_0 }, { TK_Q4_1, TK_P_Q4_1 }, { TK_Q4_K, TK_P_Q4_K },
+    { TK_Q6_K, TK_P_Q6_K },     { TK_Q5_0, TK_P_Q5_0 }, { TK_Q5_1, TK_P_Q5_1 }, { TK_IQ4_NL, TK_P_IQ4_NL },
+    { TK_MXFP4, TK_P_MXFP4 },   { TK_Q2_K, TK_P_Q2_K }, { TK_Q3_K, TK_P_Q3_K }, { TK_Q5_K, TK_P_Q5_K },
+    { TK_IQ4_XS, TK_P_IQ4_XS }, { TK_Q4_Z, TK_P_Q4_Z }, { TK_F8, TK_P_F8 },
 };
 
 static uint32_t counter;
@@ -75,7 +74,8 @@ static uint8_t *make_file(tk_dtype t, int64_t n, int64_t k) {
         }
         if (t == TK_Q4_Z) low = tk_f32_f16((float)(word() % 17));
         memcpy(m + b + (t == TK_Q6_K ? 208 : t == TK_Q3_K ? 108 : t == TK_Q2_K ? 80 : 0), &d, 2);
-        if (t == TK_Q4_1 || t == TK_Q4_Z || t == TK_Q5_1 || t == TK_Q4_K || t == TK_Q5_K) memcpy(m + b + 2, &low, 2);
+        if (t == TK_Q4_1 || t == TK_Q4_Z || t == TK_Q5_1 || t == TK_Q4_K || t == TK_Q5_K)
+            memcpy(m + b + 2, &low, 2);
         if (t == TK_Q2_K) memcpy(m + b + 82, &low, 2);
     }
     return m;
@@ -202,10 +202,12 @@ static void quant_is_nearest(void **state) {
     }
 }
 
-/* A16: the nearest bfloat16 of every number, subnormals zero, NaN kept; quant rows give the format's bytes for
- * any number of tokens and threads, and zeros where k is padded */
+/* A16: the nearest bfloat16 of every number, subnormals zero, NaN kept; quant rows give the format's bytes
+ * for any number of tokens and threads, and zeros where k is padded */
 static void quant_to_tiles(void **state) {
-    static const int64_t shape[][2] = { { 1, 32 }, { 2, 96 }, { 15, 64 }, { 16, 576 }, { 17, 33 }, { 40, 300 } };
+    static const int64_t shape[][2] = {
+        { 1, 32 }, { 2, 96 }, { 15, 64 }, { 16, 576 }, { 17, 33 }, { 40, 300 }
+    };
     (void)state;
     for (size_t s = 0; s < TK_COUNT(shape); s++) {
         const int64_t t = shape[s][0], k = shape[s][1];
@@ -222,8 +224,8 @@ static void quant_to_tiles(void **state) {
                 const float v = x[i * k + c];
                 const float nearest = fabsf(v) < 0x1p-126f ? 0 : tk_bf16_f32(tk_f32_bf16(v));
                 if (isnan(v) ? !isnan(back[c]) : back[c] != nearest)
-                    fail_msg("t%d k%d [%d][%d]: %g is not %g", (int)t, (int)k, (int)i, (int)c, (double)back[c],
-                             (double)nearest);
+                    fail_msg("t%d k%d [%d][%d]: %g is not %g", (int)t, (int)k, (int)i, (int)c,
+                             (double)back[c], (double)nearest);
             }
         }
         for (size_t i = 0; (int)i < tk_nkernels; i++) {

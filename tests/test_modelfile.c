@@ -56,8 +56,8 @@ static void compare_weights(const char *name, const char *file) {
 
 static void weights_equal_their_makers(void **state) {
     (void)state;
-    static const char *const gguf[] = { "gguf-f32",  "gguf-f16",  "gguf-bf16", "gguf-q8_0", "gguf-q4_0",
-                                        "gguf-q4_1", "gguf-q4_k", "gguf-q6_k", "gguf-text", "gguf-gpt2",
+    static const char *const gguf[] = { "gguf-f32",  "gguf-f16",  "gguf-bf16",   "gguf-q8_0",  "gguf-q4_0",
+                                        "gguf-q4_1", "gguf-q4_k", "gguf-q6_k",   "gguf-text",  "gguf-gpt2",
                                         "gguf-q5_0", "gguf-q5_1", "gguf-iq4_nl", "gguf-mxfp4", "gguf-q2_k",
                                         "gguf-q3_k", "gguf-q5_k", "gguf-iq4_xs" };
     static const char *const folders[] = { "hf-llama", "hf-sharded", "hf-gpt2", "hf-gpt2-bare" };
@@ -114,7 +114,8 @@ static void config_with_transformers_5_keys(void **state) {
     tk_modelfile *f = open_ok(DATA "hf-sharded", NULL);
     const tk_config *c = tk_modelfile_config(f);
     assert_true(c->tied && c->rope.scaling == TK_ROPE_LINEAR && c->rope.factor == 2 && c->rope.theta == 7000);
-    assert_string_equal(template_of(f, NULL, false), "{{ bos_token }}newer\n"); /* not tokenizer_config.json's */
+    assert_string_equal(template_of(f, NULL, false),
+                        "{{ bos_token }}newer\n"); /* not tokenizer_config.json's */
     tk_weight_view v;
     assert_int_equal(tk_modelfile_weight(f, "head", 0, &v), TK_OK);
     assert_null(v.data); /* tied: absent, and no error */

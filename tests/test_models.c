@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole models through the engine: float32 logits against Hugging Face transformers on every tier of this machine
- * (tests/data/hf, made by tools/make_hf_models.py; families, by make_family_models.py; families_gguf, by
- * make_family_gguf.py and llama.cpp's converter; quant, by make_quant_models.py); and promise 2, bitwise: a row alone,
- * in a batch, in chunks, on other thread counts and page sizes, and in the training form. Where there is a CUDA device,
- * all of it again there (alone: build/bin/test_models cuda). */
+/* Whole models through the engine: float32 logits against Hugging Face transformers on every tier of this
+ * machine (tests/data/hf, made by tools/make_hf_models.py; families, by make_family_models.py; families_gguf,
+ * by make_family_gguf.py and llama.cpp's converter; quant, by make_quant_models.py); and promise 2, bitwise:
+ * a row alone, in a batch, in chunks, on other thread counts and page sizes, and in the training form. Where
+ * there is a CUDA device, all of it again there (alone: build/bin/test_models cuda). */
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
@@ -130,7 +130,8 @@ static float *logits_of(const model *m, tk_engine_options o, int chunk, int othe
 /* Has a layer weights that are not plain numbers? */
 static bool quantized(const model *m) {
     tk_weight_view v, e;
-    must(tk_modelfile_weight(m->file, "q", 0, &v), "q"), must(tk_modelfile_weight(m->file, "e_up", 0, &e), "e_up");
+    must(tk_modelfile_weight(m->file, "q", 0, &v), "q"),
+        must(tk_modelfile_weight(m->file, "e_up", 0, &e), "e_up");
     return tk_formats[v.dtype].block > 1 || (e.data && tk_formats[e.dtype].block > 1);
 }
 
@@ -172,7 +173,8 @@ static void judge(model *m) {
                 scale = fmax(scale, fabs(want)), diff = fmax(diff, isfinite(d) ? d : INFINITY);
             }
             if (!(diff <= (rounded ? 0.05 : 1e-4) * scale))
-                fail_msg("%s on %s: row %d is off by %g of its largest", m->name, tiers[t].tier, i, diff / scale);
+                fail_msg("%s on %s: row %d is off by %g of its largest", m->name, tiers[t].tier, i,
+                         diff / scale);
         }
         free(got);
     }
@@ -403,18 +405,22 @@ static void every_type(void **state) {
     }
 }
 
-/* On a device: every weight type against the references in float32, and the same bits in company and unfused. Hopper's
- * kernels round activations to bfloat16, as the CPU's best tiers do to that or less. */
+/* On a device: every weight type against the references in float32, and the same bits in company and unfused.
+ * Hopper's kernels round activations to bfloat16, as the CPU's best tiers do to that or less. */
 static void every_type_there(void **state) {
     (void)state;
-    static const char *const names[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "gpt2" };
+    static const char *const names[] = {
+        "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "gpt2"
+    };
     static const tk_dtype types[] = { TK_F32, TK_F16, TK_Q8_0 };
     enum { TYPES = TK_COUNT(types) };
     for (size_t k = 0; k < TK_COUNT(names) * TYPES * 2; k++) {
         model m = { .n = 12 };
         char path[512];
         const bool hopper = k % 2;
-        tk_engine_options o = { .kv_set = true, .kv = types[k / 2 % TYPES], .cpu_mask = hopper ? 0 : TK_CUDA_SM90 };
+        tk_engine_options o = { .kv_set = true,
+                                .kv = types[k / 2 % TYPES],
+                                .cpu_mask = hopper ? 0 : TK_CUDA_SM90 };
         if (hopper && !(device_features & TK_CUDA_SM90)) continue;
         snprintf(m.name, sizeof m.name, "gguf-%s", names[k / 2 / TYPES]);
         snprintf(path, sizeof path, "tests/data/models/%s.gguf", m.name);
@@ -429,13 +435,13 @@ static void every_type_there(void **state) {
             o.reference = false;
             double scale = 0, off = 0;
             for (int i = 0; i < m.n * m.vocab; i++)
-                scale = fmax(scale, fabs((double)want[i])),
-                off = fmax(off, fabs((double)want[i] - there[i]));
+                scale = fmax(scale, fabs((double)want[i])), off = fmax(off, fabs((double)want[i] - there[i]));
             /* a cache of fewer bits may round a number that lies between two the other way */
             const double most = hopper && !exact(&m) ? 3e-2 : o.kv == TK_F32 ? 1e-4 : 2e-2;
             print_message("%s, cache %s, %s: off by %.2g\n", m.name, tk_formats[o.kv].name,
                           hopper ? "Hopper" : "any GPU", off / scale);
-            if (!(off <= most * scale)) fail_msg("%s, cache %s: off by %g", m.name, tk_formats[o.kv].name, off / scale);
+            if (!(off <= most * scale))
+                fail_msg("%s, cache %s: off by %g", m.name, tk_formats[o.kv].name, off / scale);
             same(&m, o, 1, 7, there, "decoding in a batch of 8");
             same(&m, o, 1, 63, there, "decoding in a batch of 64");
             same(&m, o, 5, 2, there, "chunks of 5");

@@ -116,7 +116,8 @@ static void cpus_are_listed_by_cores(void **state) {
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/core_cpus_list", cpus[i]);
         FILE *f = fopen(path, "r");
         if (!f) continue;
-        if (fgets(line, sizeof line, f) && atoi(line) == cpus[i]) assert_true(i < cores); /* the least of its core */
+        if (fgets(line, sizeof line, f) && atoi(line) == cpus[i])
+            assert_true(i < cores); /* the least of its core */
         fclose(f);
     }
     assert_true(CPU_EQUAL(&have, &listed) && cores >= 1 && cores <= all);
@@ -125,7 +126,8 @@ static void cpus_are_listed_by_cores(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(shares_are_taken_once),
-                                        cmocka_unit_test(no_pool_is_a_split), cmocka_unit_test(cpus_are_listed_by_cores),
+                                        cmocka_unit_test(no_pool_is_a_split),
+                                        cmocka_unit_test(cpus_are_listed_by_cores),
                                         cmocka_unit_test(the_caller_is_pinned_for_a_job) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

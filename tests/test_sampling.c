@@ -306,10 +306,11 @@ static void ranges(void **state) {
     BAD(top_p, NAN)
     BAD(min_p, 2)
     BAD(top_k, -1)
-    BAD(repeat_penalty, 0) BAD(repeat_penalty, -1) BAD(presence_penalty, INFINITY) BAD(frequency_penalty, NAN)
-        BAD(temp, -1) BAD(temp, NAN) BAD(temp, 1e-9f)
+    BAD(repeat_penalty, 0)
+    BAD(repeat_penalty, -1)
+    BAD(presence_penalty, INFINITY) BAD(frequency_penalty, NAN) BAD(temp, -1) BAD(temp, NAN) BAD(temp, 1e-9f)
 #undef BAD
-            for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; i < n; i++) {
         tk_sampler *s;
         assert_int_equal(tk_sampler_new(&s, &bad[i].p, 4), TK_E_USAGE);
         assert_null(s);
@@ -403,7 +404,8 @@ static void speed(void **state) {
 static void the_op_draws_the_same(void **state) {
     (void)state;
     enum { N = 700 };
-    static const float temps[] = { 0, 1, 0.6f, 2.5f }, top_ps[] = { 1, 0.95f, 0.4f, 0 }, min_ps[] = { 0, 0.02f, 0.3f, 0 };
+    static const float temps[] = { 0, 1, 0.6f, 2.5f }, top_ps[] = { 1, 0.95f, 0.4f, 0 },
+                       min_ps[] = { 0, 0.02f, 0.3f, 0 };
     static const int32_t top_ks[] = { 0, 1, 40, 5000 };
     float logits[N];
     uint32_t word[4] = { 0 };
@@ -425,17 +427,28 @@ static void the_op_draws_the_same(void **state) {
         int32_t prompt[40];
         memset(bias, 0, sizeof bias), memset(seen, 0, sizeof seen);
         if (turn % 2) {
-            p.repeat_penalty = turn % 3 ? 1.7f : 1, p.presence_penalty = turn % 5 ? 0.9f : 0, p.frequency_penalty = turn % 7 ? 1.1f : 0;
-            for (int i = 0; i < 3; i++) some[i] = (tk_logit_bias){ (turn + 11 * i) % N, i ? 3.3f * (float)i : -INFINITY };
+            p.repeat_penalty = turn % 3 ? 1.7f : 1, p.presence_penalty = turn % 5 ? 0.9f : 0,
+            p.frequency_penalty = turn % 7 ? 1.1f : 0;
+            for (int i = 0; i < 3; i++)
+                some[i] = (tk_logit_bias){ (turn + 11 * i) % N, i ? 3.3f * (float)i : -INFINITY };
             p.bias = some, p.bias_count = turn % 4 > 1 ? 3 : 0;
             for (size_t i = 0; i < p.bias_count; i++) bias[N + some[i].token] = some[i].value;
         }
         tk_sampler *s = make(p, N);
-        for (int i = 0; i < 40 && turn % 2; i++) prompt[i] = (int32_t)((word[i % 4] >> i % 20) % N), seen[N + prompt[i]] = 1;
+        for (int i = 0; i < 40 && turn % 2; i++)
+            prompt[i] = (int32_t)((word[i % 4] >> i % 20) % N), seen[N + prompt[i]] = 1;
         if (turn % 2) tk_sampler_see_prompt(s, prompt, 40);
         const bool changed = turn % 2;
-        const tk_draw how = { p.temp, p.top_p, p.min_p, p.top_k, { (uint32_t)p.seed, (uint32_t)(p.seed >> 32) }, { 5, 0 },
-                              p.repeat_penalty, p.presence_penalty, p.frequency_penalty, changed ? 1 : -1 };
+        const tk_draw how = { p.temp,
+                              p.top_p,
+                              p.min_p,
+                              p.top_k,
+                              { (uint32_t)p.seed, (uint32_t)(p.seed >> 32) },
+                              { 5, 0 },
+                              p.repeat_penalty,
+                              p.presence_penalty,
+                              p.frequency_penalty,
+                              changed ? 1 : -1 };
         int32_t id = 0;
         tk_args a = { .p = { logits, (void *)&how, bias, seen, &id }, .nth = 1 };
         tk_args note = { .p = { &id, (void *)&how, seen, seen }, .nth = 1 };
@@ -451,10 +464,12 @@ static void the_op_draws_the_same(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden),          cmocka_unit_test(distribution), cmocka_unit_test(streams),
-        cmocka_unit_test(determinism),     cmocka_unit_test(history),      cmocka_unit_test(odd_numbers),
-        cmocka_unit_test(top_k_selection), cmocka_unit_test(ranges),       cmocka_unit_test(logprob),
-        cmocka_unit_test(the_op_draws_the_same), cmocka_unit_test(speed),
+        cmocka_unit_test(golden),          cmocka_unit_test(distribution),
+        cmocka_unit_test(streams),         cmocka_unit_test(determinism),
+        cmocka_unit_test(history),         cmocka_unit_test(odd_numbers),
+        cmocka_unit_test(top_k_selection), cmocka_unit_test(ranges),
+        cmocka_unit_test(logprob),         cmocka_unit_test(the_op_draws_the_same),
+        cmocka_unit_test(speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -432,13 +432,16 @@ static bool try_window(const tk_kernel_row *row, const char *window, const shape
     return good;
 }
 
-/* draw_note against draw and note, any row of these: ids and what was seen, over several tokens of each sequence */
+/* draw_note against draw and note, any row of these: ids and what was seen, over several tokens of each
+ * sequence */
 static void draws(void **unused) {
     enum { ROWS = 5, VOCAB = 40000, TURNS = 4 };
-    const tk_kernel_row *both = gpu ? row_of(TK_OP_draw_note, gpu->features, TK_F32, TK_NODTYPE, TK_I32) : NULL;
+    const tk_kernel_row *both =
+        gpu ? row_of(TK_OP_draw_note, gpu->features, TK_F32, TK_NODTYPE, TK_I32) : NULL;
     (void)unused;
     if (!both) return;
-    const tk_kernel_row *draw = row_of(TK_OP_draw, gpu->features & ~(unsigned)TK_CUDA_SM90, TK_F32, TK_NODTYPE, TK_I32),
+    const tk_kernel_row *draw = row_of(TK_OP_draw, gpu->features & ~(unsigned)TK_CUDA_SM90, TK_F32,
+                                       TK_NODTYPE, TK_I32),
                         *note = row_of(TK_OP_note, gpu->features, TK_I32, TK_NODTYPE, TK_I32);
     const size_t bytes = (size_t)ROWS * VOCAB * 4;
     float *x = malloc(bytes);
@@ -457,8 +460,16 @@ static void draws(void **unused) {
     must(gpu->put(gpu, a.p[2], x, bytes));
     for (int turn = 0; turn < TURNS; turn++) {
         for (int i = 0; i < ROWS; i++)
-            how[i] = (tk_draw){ i == 1 ? 0 : 0.9f, i == 2 ? 0.8f : 1, i == 3 ? 0.01f : 0, i == 4 ? 50 : 0, { 7, (uint32_t)i },
-                                { (uint32_t)turn, 0 }, 1.2f, 0.3f, 0.2f, i == 2 ? -1 : ROWS - 1 - i };
+            how[i] = (tk_draw){ i == 1 ? 0 : 0.9f,
+                                i == 2 ? 0.8f : 1,
+                                i == 3 ? 0.01f : 0,
+                                i == 4 ? 50 : 0,
+                                { 7, (uint32_t)i },
+                                { (uint32_t)turn, 0 },
+                                1.2f,
+                                0.3f,
+                                0.2f,
+                                i == 2 ? -1 : ROWS - 1 - i };
         must(gpu->put(gpu, a.p[1], how, sizeof how));
         a.p[3] = seen_there[0], draw->fn[0](&a);
         n.p[0] = a.p[4], n.p[1] = a.p[1], n.p[2] = n.p[3] = seen_there[0], note->fn[0](&n);

@@ -165,8 +165,8 @@ static inline float tk_uniform(uint32_t word) { return (float)(word >> 8) * 0x1p
 
 /* ---- thread pool (pool.c) ---------------------------------------------------------------------------- */
 
-/* n threads, the caller being thread 0. Workers are pinned when `pin` and there are enough CPUs, the caller for as long as a
- * job runs; workers spin for a while between jobs and inside barriers, then sleep. */
+/* n threads, the caller being thread 0. Workers are pinned when `pin` and there are enough CPUs, the caller
+ * for as long as a job runs; workers spin for a while between jobs and inside barriers, then sleep. */
 typedef struct tk_pool tk_pool;
 tk_status tk_pool_new(tk_pool **out, int threads, bool pin);
 void tk_pool_free(tk_pool *p);
@@ -175,9 +175,10 @@ int tk_pool_threads(const tk_pool *p);
 void tk_pool_run(tk_pool *p, void (*fn)(void *arg, int ith, int nth), void *arg);
 /* Inside a job: waits until every thread of the pool is here. p may be NULL (one thread: no-op). */
 void tk_pool_sync(tk_pool *p, int ith);
-/* Pieces of a step's work for threads that do not all get on equally fast: each takes pieces of its own part (that of
- * tk_split) from the front, then what is left of the others' from the back; pieces shrink towards the end, down to
- * `grain` items. Every thread of the pool passes the same shares in the same order. Without a pool, the part alone. */
+/* Pieces of a step's work for threads that do not all get on equally fast: each takes pieces of its own part
+ * (that of tk_split) from the front, then what is left of the others' from the back; pieces shrink towards
+ * the end, down to `grain` items. Every thread of the pool passes the same shares in the same order. Without
+ * a pool, the part alone. */
 typedef struct tk_share {
     tk_pool *pool;
     int64_t n, grain;
@@ -195,10 +196,11 @@ static inline void tk_split(int64_t n, int64_t grain, int ith, int nth, int64_t 
 
 /* ---- machine (machine.c) ----------------------------------------------------------------------------- */
 
-double tk_now(void);           /* monotonic seconds */
-int tk_cpu_count(void);        /* CPUs this process may use */
-/* These, at most `most`: one of each core in the order of their numbers, then the others. Returns how many cores there are:
- * two threads on one core share its vector units and its way to memory, so more are no faster. */
+double tk_now(void);    /* monotonic seconds */
+int tk_cpu_count(void); /* CPUs this process may use */
+/* These, at most `most`: one of each core in the order of their numbers, then the others. Returns how many
+ * cores there are: two threads on one core share its vector units and its way to memory, so more are no
+ * faster. */
 int tk_cpu_list(int *cpus, int most);
 size_t tk_mem_available(void); /* bytes free for use now (MemAvailable, cgroup limit honoured) */
 size_t tk_mem_peak(void);      /* VmHWM of this process, bytes */

@@ -37,11 +37,12 @@ static float number_at(const uint8_t *slab, tk_dtype t, int row, int k) {
     }
 }
 
-#define UNPACK(stem, TYPE)                                                                                             \
-    void tk__unpack_##stem(float *dst, const void *m, int64_t rows, int64_t cols, int64_t row) {                       \
-        (void)rows;                                                                                                    \
-        for (int64_t k = 0; k < cols; k++)                                                                             \
-            dst[k] = number_at(slab_of(m, TYPE, cols, row, k), TYPE, (int)(row % TK_H_ROWS), (int)(k % TK_H_K));       \
+#define UNPACK(stem, TYPE)                                                                                   \
+    void tk__unpack_##stem(float *dst, const void *m, int64_t rows, int64_t cols, int64_t row) {             \
+        (void)rows;                                                                                          \
+        for (int64_t k = 0; k < cols; k++)                                                                   \
+            dst[k] =                                                                                         \
+                number_at(slab_of(m, TYPE, cols, row, k), TYPE, (int)(row % TK_H_ROWS), (int)(k % TK_H_K));  \
     }
 UNPACK(h_q8_0, TK_H_Q8_0)
 UNPACK(h_f8, TK_H_F8)

@@ -6,7 +6,8 @@ void tk__unpack_t_bf16(float *dst, const void *m, int64_t rows, int64_t cols, in
     (void)rows;
     const uint8_t *band = (const uint8_t *)m + row / TK_BAND * tk_ceil_div(cols, TK_TILE_K) * TK_BAND * 64;
     for (int64_t k = 0; k < cols; k++)
-        dst[k] = tk_bf16_f32(tk_le16(band + (k / TK_TILE_K * TK_BAND + row % TK_BAND) * 64 + k % TK_TILE_K * 2));
+        dst[k] =
+            tk_bf16_f32(tk_le16(band + (k / TK_TILE_K * TK_BAND + row % TK_BAND) * 64 + k % TK_TILE_K * 2));
 }
 
 /* The dword of pair k / 2 of token `row` */

@@ -23,8 +23,8 @@ int tk_cpu_count(void) {
     return sched_getaffinity(0, sizeof s, &s) ? 1 : CPU_COUNT(&s);
 }
 
-/* Whether no CPU below `cpu` that we may use is on the same core, by "0,64" or "0-1,8-9" of the kernel; true where it does
- * not say */
+/* Whether no CPU below `cpu` that we may use is on the same core, by "0,64" or "0-1,8-9" of the kernel; true
+ * where it does not say */
 static bool first_of_core(int cpu, const cpu_set_t *have) {
     char path[80], line[256], *p = line;
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);

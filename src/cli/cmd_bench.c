@@ -159,16 +159,18 @@ static tk_status report(const cli_args *a, const bench *b, double load, const fi
     double decode_share = decode->rate / l.decode, prefill_share = prefill->rate / l.prefill;
     if (cli_flag(a, "--json"))
         return cli_print_json(json_pack(
-            "{s:s, s:o, s:o, s:f, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:[f,f], s:[f,f], s:f, s:f, s:f, s:f, "
+            "{s:s, s:o, s:o, s:f, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:[f,f], s:[f,f], s:f, s:f, s:f, "
+            "s:f, "
             "s:f, s:f, s:o}",
-            "device", tk_engine_info_of(b->m->engine)->device, "prefill_tok_s", b->prefill ? json_real(prefill->rate) : json_null(), "decode_tok_s",
+            "device", tk_engine_info_of(b->m->engine)->device, "prefill_tok_s",
+            b->prefill ? json_real(prefill->rate) : json_null(), "decode_tok_s",
             b->decode ? json_real(decode->rate) : json_null(), "load_s", load, "peak_bytes", (json_int_t)peak,
             "model", tk_model_about(b->m).name, "prefill", b->prefill, "decode", b->decode, "batch", b->batch,
             "depth", b->depth, "repeat", b->repeat, "threads", tk_engine_info_of(b->m->engine)->threads,
             "prefill_range", prefill->low, prefill->high, "decode_range", decode->low, decode->high,
             "memory_bytes_s", l.memory, "compute_ops_s", l.ops, "prefill_limit_tok_s", l.prefill,
-            "decode_limit_tok_s", l.decode, "prefill_share", prefill_share, "decode_share", decode_share, "ops",
-            cli_ops_json(ops, nops, l.memory, l.ops)));
+            "decode_limit_tok_s", l.decode, "prefill_share", prefill_share, "decode_share", decode_share,
+            "ops", cli_ops_json(ops, nops, l.memory, l.ops)));
     cli_table t = cli_table_new("|>TOK/S|>SLOWEST|>FASTEST|>LIMIT|>SHARE");
     const struct {
         const char *name;

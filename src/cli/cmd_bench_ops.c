@@ -2,8 +2,8 @@
 /* bench ops: every kernel row that a model's step uses here, timed where it runs: inside one-layer programs
  * of SmolLM2-135M's and GPT-2's shapes, for each weight type, one token behind 512 others and 512 tokens at
  * once. Limits are measured in the same run: the fastest read of memory, and the products per second of the
- * fastest row. On a GPU the shapes are those of LLaMA-3-8B, at 1, 16, 64 and 512 tokens, and the products' limit is that
- * of its tensor cores. */
+ * fastest row. On a GPU the shapes are those of LLaMA-3-8B, at 1, 16, 64 and 512 tokens, and the products'
+ * limit is that of its tensor cores. */
 #include <stdlib.h>
 
 #include "cli/ops.h"
@@ -55,7 +55,8 @@ static tk_config large_shape(void) {
     return c;
 }
 
-/* Random values in every weight, in its own format: a few rows, again and again, since packing some formats is a search. */
+/* Random values in every weight, in its own format: a few rows, again and again, since packing some formats
+ * is a search. */
 static tk_status fill(bench *b) {
     enum { ROWS = 16 };
     uint32_t counter[4] = { 0 }, word[4];
@@ -113,7 +114,12 @@ static void set_step(bench *b, int n, int past, int salt) {
     enum { ALL = (DEPTH + TOKENS) / PAGE };
     static int32_t start[2], before[1], pages[ALL];
     static tk_batch batch;
-    batch = (tk_batch){ .tokens = n, .seqs = 1, .start = start, .past = before, .pages = pages, .max_pages = ALL,
+    batch = (tk_batch){ .tokens = n,
+                        .seqs = 1,
+                        .start = start,
+                        .past = before,
+                        .pages = pages,
+                        .max_pages = ALL,
                         .page_size = PAGE };
     int32_t *ids = tk_exec_data(b->e, tk_find(&b->p, "tokens", -1)),
             *at = tk_exec_data(b->e, tk_find(&b->p, "positions", -1));
@@ -275,13 +281,14 @@ static tk_status measure_there(bench *b, tk_dtype weight, cli_op ops[CLI_OPS], i
 }
 
 static tk_status bench_there(bench *b, bool as_json) {
-    static const tk_dtype types[] = { TK_BF16, TK_Q8_0, TK_Q4_0, TK_Q4_1, TK_Q5_0, TK_Q5_1, TK_Q4_K, TK_Q5_K, TK_Q6_K };
+    static const tk_dtype types[] = { TK_BF16, TK_Q8_0, TK_Q4_0, TK_Q4_1, TK_Q5_0,
+                                      TK_Q5_1, TK_Q4_K, TK_Q5_K, TK_Q6_K };
     json_t *list = json_array();
     double memory, operations;
     tk_status s = b->device->limits(b->device, &memory, &operations);
     if (s == TK_OK && !as_json)
-        printf("%s: memory reads %.0f GB/s, tensor cores %.0f TFLOP/s in bf16\n", b->device->label, memory / 1e9,
-               operations / 1e12);
+        printf("%s: memory reads %.0f GB/s, tensor cores %.0f TFLOP/s in bf16\n", b->device->label,
+               memory / 1e9, operations / 1e12);
     for (size_t i = 0; i < TK_COUNT(types) && s == TK_OK; i++) {
         cli_op ops[CLI_OPS];
         int n;
@@ -299,8 +306,9 @@ static tk_status bench_there(bench *b, bool as_json) {
         }
     }
     if (s == TK_OK && as_json)
-        return cli_print_json(json_pack("{s:s, s:f, s:f, s:o}", "device", b->device->label, "read_gb_s", memory / 1e9,
-                                        "best_product_gflop_s", operations / 1e9, "rows", list));
+        return cli_print_json(json_pack("{s:s, s:f, s:f, s:o}", "device", b->device->label, "read_gb_s",
+                                        memory / 1e9, "best_product_gflop_s", operations / 1e9, "rows",
+                                        list));
     json_decref(list);
     return s;
 }

@@ -115,8 +115,7 @@ static tk_status add_memory(report *r, const tk_modelfile *f) {
         json_array_append_new(all, json_pack("{s:I, s:I, s:I, s:I, s:I}", "ctx", (json_int_t)ctx, "weights",
                                              (json_int_t)weights, "kv", (json_int_t)i->state, "work",
                                              (json_int_t)rest, "total", (json_int_t)total));
-        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", at ? "; " : "",
-                               cli_bytes((double)total));
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", at ? "; " : "", cli_bytes((double)total));
         at += (size_t)snprintf(text + at, sizeof text - at, " at %lld (%s for keys and values)",
                                (long long)ctx, cli_bytes((double)i->state));
         tk_engine_free(e);

@@ -136,7 +136,8 @@ static tk_status render_lines(source *src, const char *path) {
 }
 
 const cli_option options_template[] = {
-    { "-f,--file", CLI_STRING, "FILE", "(stdin)", "the chat: {\"messages\": [...], \"tools\": [...], ...}, or the messages alone" },
+    { "-f,--file", CLI_STRING, "FILE", "(stdin)",
+      "the chat: {\"messages\": [...], \"tools\": [...], ...}, or the messages alone" },
     { "--template", CLI_STRING, "NAME", "(tool_use with tools, else default)",
       "which, if the model has several" },
     { "--jsonl", CLI_STRING, "FILE", NULL, "one chat a line in, one JSON string a line out" },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See ops.h. On a device a kernel's time is that of all its records of a step behind one another, so that weights come
- * from memory and starts overlap as they do in a step. */
+/* See ops.h. On a device a kernel's time is that of all its records of a step behind one another, so that
+ * weights come from memory and starts overlap as they do in a step. */
 #include <stdlib.h>
 
 #include "cli/ops.h"
@@ -39,7 +39,14 @@ tk_status cli_time_ops(tk_exec *e, const tk_program *p, int64_t tokens, cli_op o
             if (cli_alike(p, r, &p->records[k])) same[times++] = k;
         if (!first) continue;
         cli_op *o = &out[(*n)++];
-        *o = (cli_op){ tk_op_info(r->op)->name, tk_kernels[r->kernel].fn_name[r->adj], weight_of(p, r), times, tokens, 0, 0, 0 };
+        *o = (cli_op){ tk_op_info(r->op)->name,
+                       tk_kernels[r->kernel].fn_name[r->adj],
+                       weight_of(p, r),
+                       times,
+                       tokens,
+                       0,
+                       0,
+                       0 };
         tk_exec_cost(e, r, &o->flops, &o->bytes);
         s = tk_exec_time(e, same, times, &o->seconds);
     }
@@ -54,11 +61,11 @@ static double limit_of(const cli_op *o, double memory, double operations) {
 json_t *cli_ops_json(const cli_op *ops, int n, double memory, double operations) {
     json_t *list = json_array();
     for (const cli_op *o = ops; o < ops + n; o++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:i, s:f, s:f, s:f, s:f}", "op", o->op, "kernel",
-                                              o->kernel, "weight", o->weight, "tokens", (json_int_t)o->tokens, "times",
-                                              o->times, "us", o->seconds * 1e6, "gb_s", o->bytes / o->seconds / 1e9,
-                                              "gflop_s", o->flops / o->seconds / 1e9, "share_of_limit",
-                                              limit_of(o, memory, operations)));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:I, s:i, s:f, s:f, s:f, s:f}", "op", o->op, "kernel", o->kernel,
+                            "weight", o->weight, "tokens", (json_int_t)o->tokens, "times", o->times, "us",
+                            o->seconds * 1e6, "gb_s", o->bytes / o->seconds / 1e9, "gflop_s",
+                            o->flops / o->seconds / 1e9, "share_of_limit", limit_of(o, memory, operations)));
     return list;
 }
 
@@ -66,7 +73,8 @@ tk_status cli_ops_print(const cli_op *ops, int n, double memory, double operatio
     cli_table t = cli_table_new("OP|KERNEL|WEIGHT|>TOKENS|>TIMES|>US|>GB/s|>TFLOP/s|>LIMIT|>ALL US");
     for (const cli_op *o = ops; o < ops + n; o++) {
         cli_cell(&t, "%s", o->op), cli_cell(&t, "%s", o->kernel), cli_cell(&t, "%s", o->weight);
-        cli_cell(&t, "%lld", (long long)o->tokens), cli_cell(&t, "%d", o->times), cli_cell(&t, "%.2f", o->seconds * 1e6);
+        cli_cell(&t, "%lld", (long long)o->tokens), cli_cell(&t, "%d", o->times),
+            cli_cell(&t, "%.2f", o->seconds * 1e6);
         cli_cell(&t, "%.0f", o->bytes / o->seconds / 1e9), cli_cell(&t, "%.2f", o->flops / o->seconds / 1e12);
         cli_cell(&t, "%.0f %%", 100 * limit_of(o, memory, operations));
         cli_cell(&t, "%.1f", o->seconds * 1e6 * o->times);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Records of a program as people see them: those alike are one, and how long each kind takes on a device (ops.c) */
+/* Records of a program as people see them: those alike are one, and how long each kind takes on a device
+ * (ops.c) */
 #ifndef TK_CLI_OPS_H
 #define TK_CLI_OPS_H
 #include "cli/cli.h"
@@ -15,7 +16,8 @@ typedef struct cli_op {
     int64_t tokens;
     double seconds, flops, bytes; /* of one */
 } cli_op;
-/* The kinds of records of a step, timed at the sizes and on the batch of the last run; *n of at most CLI_OPS */
+/* The kinds of records of a step, timed at the sizes and on the batch of the last run; *n of at most CLI_OPS
+ */
 tk_status cli_time_ops(tk_exec *e, const tk_program *p, int64_t tokens, cli_op out[CLI_OPS], int *n);
 /* memory, ops: bytes and operations a second that the device can do */
 json_t *cli_ops_json(const cli_op *ops, int n, double memory, double operations);

@@ -22,8 +22,8 @@ static bool is_matrix(const tk_value *v) {
 
 static bool is_activation(const tk_value *v) { return v->kind == TK_ACTIVATION && v->dtype != TK_I32; }
 
-/* The operand that a row's `act` means: the first activation. Others may have its dtype or be float32 (a residual).
- * -1: none */
+/* The operand that a row's `act` means: the first activation. Others may have its dtype or be float32 (a
+ * residual). -1: none */
 static int act_operand(const tk_program *p, const tk_record *r) {
     for (int i = 0; i < r->nin; i++)
         if (is_activation(&p->values[r->arg[i]])) return i;
@@ -107,7 +107,8 @@ static void choose_record(choice *c, tk_record r) {
 static void share_packed(choice *c) {
     for (int i = 0; i < c->p->nrecords; i++) {
         tk_record *r = &c->p->records[i], packed = *r;
-        if (r->op != TK_OP_embed || r->kernel < 0 || r->arg[1] >= c->nvalues || c->packed[r->arg[1]] < 0) continue;
+        if (r->op != TK_OP_embed || r->kernel < 0 || r->arg[1] >= c->nvalues || c->packed[r->arg[1]] < 0)
+            continue;
         packed.arg[1] = c->packed[r->arg[1]];
         packed.kernel = (int16_t)tk__row_for(c->p, &packed, c->cpu);
         if (packed.kernel >= 0) *r = packed;
@@ -120,9 +121,10 @@ tk_status tk_choose(tk_program *p, unsigned cpu, bool reference) {
         if (p->real == TK_F64 && p->values[i].kind == TK_WEIGHT && !is_real(p->values[i].dtype))
             return TK_FAIL(TK_E_INTERNAL, "the program is wrong: a double program needs float weights");
     if (reference || p->real == TK_F64) return TK_OK; /* kernel is -1 everywhere already */
-    choice c = {
-        .p = p, .cpu = p->device ? p->device->features : cpu, .nvalues = p->nvalues, .packed = malloc(sizeof(tk_id) * (size_t)p->nvalues)
-    };
+    choice c = { .p = p,
+                 .cpu = p->device ? p->device->features : cpu,
+                 .nvalues = p->nvalues,
+                 .packed = malloc(sizeof(tk_id) * (size_t)p->nvalues) };
     if (!c.packed) return TK_FAIL(TK_E_NOMEM, "out of memory");
     for (int i = 0; i < p->nvalues; i++) c.packed[i] = -1;
     tk_record *old = p->records;

@@ -189,8 +189,8 @@ tk_status tk_update(tk_program *p);
 /* Cuts everything for the mesh and inserts the collectives. zero_axis: the mesh axis that also cuts optimizer
  * state (ZeRO-1), or -1. */
 tk_status tk_shard(tk_program *p, const tk_mesh *mesh, int zero_axis);
-/* Picks kernels for the features in `cpu` (of the program's device instead, where it has one); inserts pack and
- * quant. reference: no kernels at all. */
+/* Picks kernels for the features in `cpu` (of the program's device instead, where it has one); inserts pack
+ * and quant. reference: no kernels at all. */
 tk_status tk_choose(tk_program *p, unsigned cpu, bool reference);
 enum { TK_HOIST_MERGE = 1, TK_HOIST_PHASE = 2, TK_HOIST_ALL = 3 };
 tk_status tk_hoist(tk_program *p, int what);
@@ -215,8 +215,8 @@ typedef struct tk_kernel_row {
 } tk_kernel_row;
 extern const tk_kernel_row tk_kernels[];
 extern const int tk_nkernels;
-/* Opens "cuda" or "cuda:1" (a program and its executor borrow it); NULL for "cpu". plan: a machine without such
- * a device will do, nothing is run. */
+/* Opens "cuda" or "cuda:1" (a program and its executor borrow it); NULL for "cpu". plan: a machine without
+ * such a device will do, nothing is run. */
 tk_status tk_device_open(tk_device **out, const char *name, bool plan);
 void tk_device_close(tk_device *d);
 /* May a row with these needs run where there are these features? Devices run their own rows only. */
@@ -246,10 +246,11 @@ tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm
 void tk_exec_free(tk_exec *e);
 /* Points a weight at memory that somebody else owns (a mapped file) instead of the arena. Before LOAD. */
 void tk_exec_point(tk_exec *e, tk_id id, const void *data);
-/* Address of a value. On a device: of an input or output, the host's copy (an output's comes back at the first call
- * after a run; a failure is in tk_exec_check); of anything else, an address there. */
+/* Address of a value. On a device: of an input or output, the host's copy (an output's comes back at the
+ * first call after a run; a failure is in tk_exec_check); of anything else, an address there. */
 void *tk_exec_data(tk_exec *e, tk_id id);
-/* To write a weight or constant: where to (NULL: out of memory), and that it is done. At most one at a time. */
+/* To write a weight or constant: where to (NULL: out of memory), and that it is done. At most one at a time.
+ */
 void *tk_exec_open(tk_exec *e, tk_id id);
 tk_status tk_exec_close(tk_exec *e, tk_id id);
 /* Bytes into a value of fixed size, from byte `at` on, before the steps that are asked for next. */
@@ -261,9 +262,10 @@ void tk_exec_drop(tk_exec *e,
 void tk_exec_size(tk_exec *e, char letter, int64_t n);
 void tk_exec_batch(tk_exec *e, const tk_batch *b);
 void tk_exec_run(tk_exec *e, int phase);
-/* On a device, runs of the forward phase behind one another: `start` asks for one and for its output `out` and returns at
- * once; `finish` waits for the oldest and gives that output. carry: an input as large as `out` that gets what `out` was
- * after the run before instead of what the host wrote, or -1. At most two may be on their way. NULL: a failure. */
+/* On a device, runs of the forward phase behind one another: `start` asks for one and for its output `out`
+ * and returns at once; `finish` waits for the oldest and gives that output. carry: an input as large as `out`
+ * that gets what `out` was after the run before instead of what the host wrote, or -1. At most two may be on
+ * their way. NULL: a failure. */
 void tk_exec_start(tk_exec *e, tk_id out, tk_id carry);
 const void *tk_exec_finish(tk_exec *e);
 /* How the runs so far went: only devices fail. Sticky. */
@@ -271,8 +273,8 @@ tk_status tk_exec_check(const tk_exec *e);
 /* Runs one phase with a callback after each record (profiling, progress, releasing packed originals). */
 typedef void tk_exec_hook(void *arg, const tk_record *r, double seconds);
 void tk_exec_run_hook(tk_exec *e, int phase, tk_exec_hook *hook, void *arg);
-/* On a device: how long these records take (indices, of the forward phase, at the sizes and on the batch of the last
- * run), done one after the other as a step does them; a call's share, from about 30 ms of them. */
+/* On a device: how long these records take (indices, of the forward phase, at the sizes and on the batch of
+ * the last run), done one after the other as a step does them; a call's share, from about 30 ms of them. */
 tk_status tk_exec_time(tk_exec *e, const int *records, int n, double *seconds);
 /* flops and bytes of a record at the sizes set now: what it must compute, read and write */
 void tk_exec_cost(const tk_exec *e, const tk_record *r, double *flops, double *bytes);

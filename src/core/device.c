@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Devices by name, and what all of them share. Everything above asks here, so that what kinds of devices there are is
- * said once. */
+/* Devices by name, and what all of them share. Everything above asks here, so that what kinds of devices
+ * there are is said once. */
 #include "core/core.h"
 #include "cuda/cuda.h"
 
@@ -50,12 +50,14 @@ size_t tk_batch_bytes(const tk_batch *b) {
 
 void tk_batch_image(const tk_batch *b, void *image, const void *there) {
     const size_t seqs = (size_t)b->seqs, width = (size_t)pages_used(b), head = tk_align(sizeof *b, 16);
-    int32_t *start = (int32_t *)(void *)((char *)image + head), *past = start + seqs + 1, *pages = past + seqs;
+    int32_t *start = (int32_t *)(void *)((char *)image + head), *past = start + seqs + 1,
+            *pages = past + seqs;
     tk_batch copy = *b;
     memcpy(start, b->start, (seqs + 1) * sizeof *start), memcpy(past, b->past, seqs * sizeof *past);
     for (size_t s = 0; s < seqs && b->pages; s++)
         memcpy(pages + s * width, b->pages + s * (size_t)b->max_pages, width * sizeof *pages);
-    copy.start = (const int32_t *)(const void *)((const char *)there + head), copy.past = copy.start + seqs + 1;
+    copy.start = (const int32_t *)(const void *)((const char *)there + head),
+    copy.past = copy.start + seqs + 1;
     copy.pages = b->pages ? copy.past + seqs : NULL, copy.max_pages = (int32_t)width;
     memcpy(image, &copy, sizeof copy);
 }

@@ -2,8 +2,8 @@
 /* bind and run. Bind writes every address and size once, into one block of arguments per thread; a step is
  * then a walk over function pointers. All threads walk together; they meet only where a step touches memory
  * that a step since the last meeting wrote (or writes what one reads), which is worked out here from
- * addresses. On a device the arenas lie there, one thread puts the steps behind each other, and the inputs and
- * outputs have a copy on the host. */
+ * addresses. On a device the arenas lie there, one thread puts the steps behind each other, and the inputs
+ * and outputs have a copy on the host. */
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -44,7 +44,7 @@ struct tk_exec {
     char *front;      /* there: the batch, `front_room` bytes, and behind it arena IO, inputs first */
     char *image;      /* the host's piece for the front and the inputs: what a step sends */
     size_t front_room, input_bytes;
-    char *slot[2];    /* pinned: `out` of the runs on their way */
+    char *slot[2]; /* pinned: `out` of the runs on their way */
     int started, finished;
     int64_t runs, *fetched; /* by output: the run whose result the host's copy of IO has */
     const tk_batch *batch;
@@ -124,8 +124,8 @@ static void *address(const tk_exec *e, tk_id id) {
     return e->arena[arena] ? e->arena[arena] + v->offset : NULL;
 }
 
-/* Arena IO of a device with `room` bytes for the batch before it, in place of the one that was there. What it held
- * is kept. */
+/* Arena IO of a device with `room` bytes for the batch before it, in place of the one that was there. What it
+ * held is kept. */
 static tk_status take_front(tk_exec *e, size_t room) {
     const tk_program *p = e->p;
     char *old = e->front, *old_io = e->arena[TK_A_IO];
@@ -153,11 +153,12 @@ static tk_status take_arenas(tk_exec *e) {
     if (e->null) return TK_OK;
     TK_TRY(e->device->room(e->device, &room));
     if (all > room)
-        return TK_FAIL(TK_E_NOMEM,
-                       "%s has not enough memory\nthe plan takes %zu MB (weights %zu, state %zu, io %zu, work "
-                       "%zu), %zu MB are free\nlower --ctx, or use a smaller model",
-                       e->device->name, all >> 20, n[TK_A_WEIGHTS] >> 20, n[TK_A_STATE] >> 20,
-                       n[TK_A_IO] >> 20, n[TK_A_WORK] >> 20, room >> 20);
+        return TK_FAIL(
+            TK_E_NOMEM,
+            "%s has not enough memory\nthe plan takes %zu MB (weights %zu, state %zu, io %zu, work "
+            "%zu), %zu MB are free\nlower --ctx, or use a smaller model",
+            e->device->name, all >> 20, n[TK_A_WEIGHTS] >> 20, n[TK_A_STATE] >> 20, n[TK_A_IO] >> 20,
+            n[TK_A_WORK] >> 20, room >> 20);
     for (int a = 0; a < TK_ARENAS; a++)
         if (n[a] && a != TK_A_SAVED && a != TK_A_IO)
             TK_TRY(e->device->take(e->device, n[a], (void **)&e->arena[a]));
@@ -290,8 +291,9 @@ tk_status tk_exec_new(tk_exec **out, const tk_program *p, tk_pool *pool, tk_comm
     e->outside = calloc((size_t)p->nvalues, sizeof *e->outside);
     e->seen = calloc((size_t)e->threads, sizeof *e->seen);
     e->fetched = calloc((size_t)p->nvalues, sizeof *e->fetched);
-    tk_status st =
-        e->steps && e->args && e->outside && e->seen && e->fetched ? map_arenas(e) : TK_FAIL(TK_E_NOMEM, "out of memory");
+    tk_status st = e->steps && e->args && e->outside && e->seen && e->fetched
+                       ? map_arenas(e)
+                       : TK_FAIL(TK_E_NOMEM, "out of memory");
     int n = 0;
     for (int phase = 0; phase < TK_PHASES && st == TK_OK; phase++) {
         e->first[phase] = n;
@@ -335,8 +337,8 @@ static void note_failure(tk_exec *e, tk_status s) {
     if (e->status == TK_OK) e->status = s;
 }
 
-/* Packs a staged weight on the device: a few rows at a time are put into WORK, which no step uses yet, and packed from
- * there to their place. */
+/* Packs a staged weight on the device: a few rows at a time are put into WORK, which no step uses yet, and
+ * packed from there to their place. */
 static tk_status pack_there(tk_exec *e, tk_id id, const char *data) {
     const tk_value *v = &e->p->values[id];
     const int64_t most = tk__staged_rows(e->p, v);
@@ -529,8 +531,9 @@ static void run_range(tk_exec *e, int from, int to) {
     tk_pool_run(e->pool, run_steps, &j);
 }
 
-/* A device's forward steps: sizes met for the second time are recorded, and from then on replayed as one. Nothing but
- * the batch and the inputs changes between steps of the same sizes, and these have fixed addresses. */
+/* A device's forward steps: sizes met for the second time are recorded, and from then on replayed as one.
+ * Nothing but the batch and the inputs changes between steps of the same sizes, and these have fixed
+ * addresses. */
 static tk_status run_there(tk_exec *e, int from, int to) {
     tk_device *d = e->device;
     recording *g = NULL;
@@ -568,8 +571,7 @@ static tk_status send_inputs(tk_exec *e) {
 }
 
 static bool begin_run(tk_exec *e, int phase) {
-    if (e->device && !e->null && phase >= TK_P_FORWARD && e->status == TK_OK)
-        note_failure(e, send_inputs(e));
+    if (e->device && !e->null && phase >= TK_P_FORWARD && e->status == TK_OK) note_failure(e, send_inputs(e));
     return e->status == TK_OK;
 }
 
@@ -593,11 +595,14 @@ void tk_exec_start(tk_exec *e, tk_id out, tk_id carry) {
     char *from; /* begin_run may move it */
     if (!begin_run(e, TK_P_FORWARD)) return;
     for (int i = 0; i < 2; i++)
-        if (!e->slot[i]) note_failure(e, e->device->take_host(e->device, e->p->values[out].bytes, (void **)&e->slot[i]));
+        if (!e->slot[i])
+            note_failure(e, e->device->take_host(e->device, e->p->values[out].bytes, (void **)&e->slot[i]));
     from = address(e, out);
-    if (carry >= 0) note_failure(e, e->device->move(e->device, address(e, carry), from, output_bytes(e, out)));
+    if (carry >= 0)
+        note_failure(e, e->device->move(e->device, address(e, carry), from, output_bytes(e, out)));
     if (e->status == TK_OK) note_failure(e, run_there(e, first, e->first[TK_P_FORWARD + 1]));
-    if (e->status == TK_OK) note_failure(e, e->device->fetch(e->device, e->slot[slot], from, output_bytes(e, out), slot));
+    if (e->status == TK_OK)
+        note_failure(e, e->device->fetch(e->device, e->slot[slot], from, output_bytes(e, out), slot));
     e->runs++, e->started++;
 }
 
@@ -625,8 +630,10 @@ void tk_exec_run_hook(tk_exec *e, int phase, tk_exec_hook *hook, void *arg) {
 tk_status tk_exec_time(tk_exec *e, const int *records, int n, double *seconds) {
     tk_device *d = e->device;
     void *graph;
-    if (!d || e->null) return TK_FAIL(TK_E_USAGE, "kernels are timed by themselves on a GPU only\nhere they run on the CPU\ngive "
-                                   "--device cuda, or see `tokamak bench ops`");
+    if (!d || e->null)
+        return TK_FAIL(TK_E_USAGE,
+                       "kernels are timed by themselves on a GPU only\nhere they run on the CPU\ngive "
+                       "--device cuda, or see `tokamak bench ops`");
     follow_sizes(e, 0);
     TK_TRY(d->record(d));
     for (int k = 0; k < n; k++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Replaces windows of records by one fused record, after the table fusions.def. A window is found from its
- * last record backwards: through who made what, and where nothing of a part is read by later ones (three products
- * of one x), through what they read together. Its records need not stand side by side. The fused record stands
- * where the last one stood that lies before all others who read what the window makes. */
+ * last record backwards: through who made what, and where nothing of a part is read by later ones (three
+ * products of one x), through what they read together. Its records need not stand side by side. The fused
+ * record stands where the last one stood that lies before all others who read what the window makes. */
 #include <ctype.h>
 #include <stdlib.h>
 
@@ -86,8 +86,8 @@ static bool is_part(const fuse *f, const part *q, int i, const tk_record *end) {
            r->nin == q->nin && r->nout == q->nout;
 }
 
-/* The nearest record before `before`, in the layer of `end`, that reads in q's places what names are bound there; at
- * least one must be. -1: none */
+/* The nearest record before `before`, in the layer of `end`, that reads in q's places what names are bound
+ * there; at least one must be. -1: none */
 static int part_by_inputs(const fuse *f, const part *q, int before, const tk_record *end, const names *m) {
     for (int i = before - 1; i >= 0; i--) {
         const tk_record *r = &f->p->records[i];
@@ -163,8 +163,8 @@ static bool read_before(const fuse *f, const window *w, const int *at, const nam
     return false;
 }
 
-/* The part in whose place r, the fused record, can stand: all that it reads is made, nothing that it gives was read. -1:
- * none. What an earlier phase makes is there, wherever its record stands. */
+/* The part in whose place r, the fused record, can stand: all that it reads is made, nothing that it gives
+ * was read. -1: none. What an earlier phase makes is there, wherever its record stands. */
 static int slot_of(const fuse *f, const window *w, const int *at, const names *m, const tk_record *r) {
     for (int k = w->nparts - 1; k >= 0; k--) {
         bool good = true;
@@ -178,15 +178,16 @@ static int slot_of(const fuse *f, const window *w, const int *at, const names *m
     return -1;
 }
 
-/* Each attribute from the part that has it. False where two parts mean different things by one slot; parts of one op
- * must agree in all. */
+/* Each attribute from the part that has it. False where two parts mean different things by one slot; parts of
+ * one op must agree in all. */
 static bool join_attributes(const tk_program *p, const int *at, int nparts, tk_attr *all) {
     *all = TK_NOATTR;
     for (int k = 0; k < nparts; k++) {
         const tk_record *r = &p->records[at[k]];
         if (r->op == TK_OP_quant) continue; /* its result's dtype */
         for (int j = 0; j < k; j++)
-            if (p->records[at[j]].op == r->op && !tk__attr_same(&p->records[at[j]].attr, &r->attr)) return false;
+            if (p->records[at[j]].op == r->op && !tk__attr_same(&p->records[at[j]].attr, &r->attr))
+                return false;
         for (int i = 0; i < 4; i++) {
             if (r->attr.f[i] != 0 && all->f[i] != 0 && r->attr.f[i] != all->f[i]) return false;
             if (r->attr.i[i] != 0 && all->i[i] != 0 && r->attr.i[i] != all->i[i]) return false;
@@ -241,8 +242,7 @@ tk_status tk_fuse(tk_program *p, unsigned cpu) {
         for (size_t k = 0; k < TK_COUNT(rows); k++) {
             window w;
             read_window(rows[k].text, rows[k].op, &w);
-            for (int i = 0; i < p->nrecords; i++)
-                try_window(&f, &w, i);
+            for (int i = 0; i < p->nrecords; i++) try_window(&f, &w, i);
         }
         int n = 0;
         for (int i = 0; i < p->nrecords; i++)

@@ -17,9 +17,8 @@ size_t NO_SCRATCH(const tk_dim dim[26], int nth) { return (void)dim, (void)nth, 
 enum { ON_CPU = 0, ON_CUDA = TK_ON_CUDA };
 const tk_kernel_row tk_kernels[] = {
 #define KERNEL(op, backend, needs, act, weight, out, scratch, f, a1, a2, a3)                                 \
-    { #f,       TK_OP_##op,        (needs) | ON_##backend,                                                   \
-      TK_##act, TK_##weight,       TK_##out,                                                                 \
-      scratch,  { f, a1, a2, a3 }, { #f, #a1, #a2, #a3 } },
+    { #f,      TK_OP_##op,        (needs) | ON_##backend, TK_##act, TK_##weight, TK_##out,                   \
+      scratch, { f, a1, a2, a3 }, { #f, #a1, #a2, #a3 } },
 #include "core/kernels.def"
 #undef KERNEL
     { "", TK_OPS, 0, TK_ANY, TK_ANY, TK_ANY, NO_SCRATCH, { NONE, NONE, NONE, NONE }, { "", "", "", "" } },

@@ -110,8 +110,8 @@ static tk_arena_id arena_of(const tk_value *v, int phase, int last_phase) {
     return phase == TK_P_FORWARD && last_phase > TK_P_FORWARD ? TK_A_SAVED : TK_A_WORK;
 }
 
-/* On a device, weights that nobody but pack reads have no place of their own: only what pack makes stays. Returns the
- * bytes of the largest piece that passes. */
+/* On a device, weights that nobody but pack reads have no place of their own: only what pack makes stays.
+ * Returns the bytes of the largest piece that passes. */
 static size_t mark_staged(tk_program *p) {
     size_t most = 0, row;
     int64_t rows, cols;
@@ -146,7 +146,8 @@ static int collect(tk_program *p, const int *order, const int *made, const int *
     for (int i = 0; i < p->nvalues; i++) {
         tk_value *v = &p->values[i];
         if (v->store != i) continue; /* a later version */
-        if (made[i] < 0 && read[i] < 0 && v->kind == TK_ACTIVATION) continue; /* unused; the rest is written all the same */
+        if (made[i] < 0 && read[i] < 0 && v->kind == TK_ACTIVATION)
+            continue; /* unused; the rest is written all the same */
         int phase = made[i] < 0 ? -1 : p->records[order[made[i]]].phase;
         int last = read[i] < 0 ? phase : p->records[order[read[i]]].phase;
         if (read[i] < 0 && !v->output && v->kind == TK_ACTIVATION) {

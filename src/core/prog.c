@@ -163,7 +163,8 @@ tk_id tk_emit(tk_program *p, tk_op op, tk_attr attr, const tk_id *in, int nin) {
             v = *old;
         } else {
             for (const char *l = o->letters; *l; l++)
-                strncat(v.dim, given(sig, *l) ? b.run[*l - 'a'] : (char[]){ *l, 0 }, TK_MAX_DIMS - strlen(v.dim));
+                strncat(v.dim, given(sig, *l) ? b.run[*l - 'a'] : (char[]){ *l, 0 },
+                        TK_MAX_DIMS - strlen(v.dim));
             v.split = (uint8_t)(v.dim[0] ? strlen(v.dim) - 1 : 0);
             if (op == TK_OP_quant) v.split = 1; /* blocks run along all that a token has */
             if (op == TK_OP_pack) v.split = p->values[r.arg[0]].split, v.kind = TK_WEIGHT;

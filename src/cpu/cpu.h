@@ -12,8 +12,8 @@
  * average. */
 tk_status tk_measure_read(tk_pool *pool, size_t bytes, int reps, double *bytes_per_second);
 typedef enum tk_unit { TK_UNIT_F32, TK_UNIT_INT8, TK_UNIT_BF16 } tk_unit;
-/* Multiplications plus additions a second of the pool's threads together, in this CPU's fastest unit for the numbers:
- * vectors, or tiles (AMX) for int8 and bfloat16 (float32's where it has none for bfloat16). The best of 60 passes of a
- * millisecond or so. */
+/* Multiplications plus additions a second of the pool's threads together, in this CPU's fastest unit for the
+ * numbers: vectors, or tiles (AMX) for int8 and bfloat16 (float32's where it has none for bfloat16). The best
+ * of 60 passes of a millisecond or so. */
 double tk_measure_ops(tk_pool *pool, tk_unit unit);
 #endif

@@ -35,7 +35,7 @@ CHAINS(f32_avx2, "vfmadd231ps", "y", 16)
             __asm__ volatile(op " %%tmm6, %%tmm4, %%tmm0\n" op " %%tmm7, %%tmm4, %%tmm1\n" op                \
                                 " %%tmm6, %%tmm5, %%tmm2\n" op " %%tmm7, %%tmm5, %%tmm3\n" ::);              \
         __asm__ volatile("tilerelease" ::);                                                                  \
-        return 4.0 * (double)passes * 16 * 16 * (k) * 2;                                                     \
+        return 4.0 * (double)passes * 16 * 16 * (k)*2;                                                       \
     }
 static const struct {
     uint8_t palette, start, unused[14];

@@ -106,7 +106,8 @@ static void fill_part(void *arg, int ith, int nth) {
 
 static void fill(gpu *g, char *to, const char *from, size_t n) {
     filling f = { to, from, n };
-    if (n == PIECE && !g->pool && tk_pool_new(&g->pool, TK_MIN(tk_cpu_count(), COPIERS), false) != TK_OK) g->pool = NULL;
+    if (n == PIECE && !g->pool && tk_pool_new(&g->pool, TK_MIN(tk_cpu_count(), COPIERS), false) != TK_OK)
+        g->pool = NULL;
     if (g->pool && n >= PIECE / 8)
         tk_pool_run(g->pool, fill_part, &f);
     else
@@ -256,7 +257,8 @@ static void find_ways(gpu *g) {
     tk_device_ways *w = &tk__cuda_ways;
     g->d.ways = w;
     tk_ways_free(&w->known);
-    snprintf(w->device, sizeof w->device, "%s, CUDA %d.%d", g->d.label, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    snprintf(w->device, sizeof w->device, "%s, CUDA %d.%d", g->d.label, CUDART_VERSION / 1000,
+             CUDART_VERSION % 1000 / 10);
     if (tk_ways_load(&w->known, w->device) != TK_OK) w->known = (tk_ways){ 0 };
 }
 

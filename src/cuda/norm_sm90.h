@@ -5,7 +5,8 @@
 #include "cuda/row.cuh"
 
 namespace tk {
-/* Long rows on Hopper: runs of 16 bytes at multiples of 16. False: too long, or not started; nothing was done. */
+/* Long rows on Hopper: runs of 16 bytes at multiples of 16. False: too long, or not started; nothing was
+ * done. */
 bool ring_rows_sm90(const tk_args *a, const row_job &j, row_kind kind, int in, int out);
 } // namespace tk
 #endif

@@ -89,8 +89,7 @@ static bool parse(const char *name, tk__hub_name *out) {
         memcpy(org, repo, (size_t)(slash - repo));
         last = out->repo + (slash - repo) + 1;
     }
-    if ((slash && !safe_word(org, 96)) || !safe_word(last, 96) || strstr(out->repo, "--"))
-        return false;
+    if ((slash && !safe_word(org, 96)) || !safe_word(last, 96) || strstr(out->repo, "--")) return false;
     if (colon && (!tk__hub_safe_path(colon + 1) || strlen(colon + 1) >= sizeof out->file)) return false;
     if (colon) strcpy(out->file, colon + 1);
     if (slash)

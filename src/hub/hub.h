@@ -81,8 +81,9 @@ bool tk__hub_ends(const char *s, const char *tail);
 tk_status tk__hub_choose(const tk__hub_files *files, const char *want, const char *where,
                          const char **picked);
 
-/* The files that make up the model `picked`: it alone, or, when it is one part of a split GGUF, all parts, the first
- * one last: while that is missing there is no such model. *missing is the first that `files` does not have. */
+/* The files that make up the model `picked`: it alone, or, when it is one part of a split GGUF, all parts,
+ * the first one last: while that is missing there is no such model. *missing is the first that `files` does
+ * not have. */
 tk_status tk__hub_parts(tk_arena *arena, const tk__hub_files *files, const char *picked, tk__hub_files *parts,
                         const char **missing);
 

@@ -22,7 +22,8 @@ struct tk_engine {
     tk_pool *pool;
     tk_device *device; /* NULL: the CPU */
     tk_exec *exec;
-    tk_id tokens, positions, slots, picks, logits, draws, drawn, bias, seen; /* the last four: -1 when tokens are not drawn */
+    tk_id tokens, positions, slots, picks, logits, draws, drawn, bias,
+        seen; /* the last four: -1 when tokens are not drawn */
     tk_batch batch;
     int32_t *start, *past, *table; /* the batch's arrays */
     sequence *seqs;
@@ -405,7 +406,8 @@ static void place_item(tk_engine *e, const tk_step_item *it, int at, int *t, int
         if (j < it->n - it->want) continue;
         if (draws) {
             draws[*w] = s->how;
-            draws[*w].position[0] = (uint32_t)(position + 1), draws[*w].position[1] = (uint32_t)((position + 1) >> 32);
+            draws[*w].position[0] = (uint32_t)(position + 1),
+            draws[*w].position[1] = (uint32_t)((position + 1) >> 32);
         }
         picks[(*w)++] = *t;
     }
@@ -438,7 +440,8 @@ tk_status tk_engine_start(tk_engine *e, const tk_step_item *items, int nitems) {
     const bool carry = nitems > 0 && !items[0].tokens;
     for (int i = 0; i < nitems; i++)
         if (e->drawn < 0 || items[i].n != 1 || items[i].want != 1 || carry != !items[i].tokens)
-            return TK_FAIL(TK_E_USAGE, "a step item is wrong\nsteps behind one another draw one token a sequence");
+            return TK_FAIL(TK_E_USAGE,
+                           "a step item is wrong\nsteps behind one another draw one token a sequence");
     TK_TRY(set_step(e, items, nitems));
     tk_exec_start(e->exec, e->drawn, carry ? e->tokens : -1);
     return tk_exec_check(e->exec);
@@ -452,8 +455,10 @@ tk_status tk_engine_finish(tk_engine *e, const int32_t **drawn) {
 
 bool tk_engine_draws(const tk_engine *e) { return e->drawn >= 0; }
 
-/* The biases and the tokens seen, as the device wants them. False: an id has two biases, whose sum depends on the order. */
-static bool fill_lines(const tk_sampling *p, const int32_t *ids, size_t n, int32_t vocab, float *bias, int32_t *seen) {
+/* The biases and the tokens seen, as the device wants them. False: an id has two biases, whose sum depends on
+ * the order. */
+static bool fill_lines(const tk_sampling *p, const int32_t *ids, size_t n, int32_t vocab, float *bias,
+                       int32_t *seen) {
     for (size_t i = 0; i < p->bias_count; i++) {
         if (seen[p->bias[i].token]) return false;
         bias[p->bias[i].token] = p->bias[i].value, seen[p->bias[i].token] = 1;
@@ -464,11 +469,21 @@ static bool fill_lines(const tk_sampling *p, const int32_t *ids, size_t n, int32
     return true;
 }
 
-tk_status tk_seq_draw(tk_engine *e, int seq, const tk_sampling *p, const int32_t *ids, size_t n, bool *draws) {
-    const bool changes = p->bias_count || p->repeat_penalty != 1 || p->presence_penalty != 0 || p->frequency_penalty != 0;
+tk_status tk_seq_draw(tk_engine *e, int seq, const tk_sampling *p, const int32_t *ids, size_t n,
+                      bool *draws) {
+    const bool changes =
+        p->bias_count || p->repeat_penalty != 1 || p->presence_penalty != 0 || p->frequency_penalty != 0;
     const int32_t vocab = tk_modelfile_config(e->file)->n_vocab;
-    e->seqs[seq].how = (tk_draw){ p->temp, p->top_p, p->min_p, p->top_k, { (uint32_t)p->seed, (uint32_t)(p->seed >> 32) }, { 0 },
-                                  p->repeat_penalty, p->presence_penalty, p->frequency_penalty, -1 };
+    e->seqs[seq].how = (tk_draw){ p->temp,
+                                  p->top_p,
+                                  p->min_p,
+                                  p->top_k,
+                                  { (uint32_t)p->seed, (uint32_t)(p->seed >> 32) },
+                                  { 0 },
+                                  p->repeat_penalty,
+                                  p->presence_penalty,
+                                  p->frequency_penalty,
+                                  -1 };
     *draws = e->drawn >= 0;
     if (!*draws || !changes) return TK_OK;
     e->seqs[seq].how.line = seq;
@@ -483,9 +498,7 @@ tk_status tk_seq_draw(tk_engine *e, int seq, const tk_sampling *p, const int32_t
     return s;
 }
 
-const int32_t *tk_engine_drawn(tk_engine *e) {
-    return e->drawn < 0 ? NULL : tk_exec_data(e->exec, e->drawn);
-}
+const int32_t *tk_engine_drawn(tk_engine *e) { return e->drawn < 0 ? NULL : tk_exec_data(e->exec, e->drawn); }
 
 tk_status tk_engine_check(const tk_engine *e) { return tk_exec_check(e->exec); }
 

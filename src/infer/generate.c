@@ -48,9 +48,10 @@ static tk_status step(tk_session *s, const int32_t *ids, size_t n, size_t want, 
     return TK_OK;
 }
 
-/* Computes ids after what is held, in steps of the engine's size; *logits (NULL: unwanted) are those of the last
- * token. Stops early once *cancel is nonzero. */
-static tk_status feed(tk_session *s, const int32_t *ids, size_t n, const volatile int *cancel, const float **logits) {
+/* Computes ids after what is held, in steps of the engine's size; *logits (NULL: unwanted) are those of the
+ * last token. Stops early once *cancel is nonzero. */
+static tk_status feed(tk_session *s, const int32_t *ids, size_t n, const volatile int *cancel,
+                      const float **logits) {
     size_t chunk = (size_t)tk_engine_info_of(s->model->engine)->chunk;
     for (size_t from = 0, take; from < n; from += take) {
         if (cancel && *cancel) return TK_OK;
@@ -143,8 +144,8 @@ static tk_status next_token(answer *a, size_t position, int32_t *id) {
     return *id >= 0 ? TK_OK : tk__nothing_to_draw(position);
 }
 
-/* Goes on with a token. Where the engine draws, the step that reads it may be on its way already, and the one after it
- * is asked for at once, `more` of them being of use at most: the device never waits for the host. */
+/* Goes on with a token. Where the engine draws, the step that reads it may be on its way already, and the one
+ * after it is asked for at once, `more` of them being of use at most: the device never waits for the host. */
 static tk_status go_on(answer *a, int32_t id, int32_t more) {
     tk_session *s = a->s;
     tk_step_item item = { s->seq, &id, 1, 1 };
@@ -219,7 +220,8 @@ static tk_status run(answer *a, double start) {
     truncate_to(a->s, same);
     a->result->cached_tokens = (int32_t)same;
     TK_TRY(tk_seq_draw(m->engine, a->s->seq, &r->sampling, a->prompt.id, a->prompt.n, &a->draws));
-    tk_status status = feed(a->s, a->prompt.id + same, a->prompt.n - same, r->cancel, a->draws ? NULL : &a->logits);
+    tk_status status =
+        feed(a->s, a->prompt.id + same, a->prompt.n - same, r->cancel, a->draws ? NULL : &a->logits);
     a->result->prompt_seconds = tk_now() - start;
     TK_TRY(status);
     if (a->s->held.n == a->prompt.n) return decode_loop(a, start);

@@ -118,15 +118,18 @@ typedef struct tk_step_item {
 tk_status tk_engine_step(tk_engine *e, const tk_step_item *items, int nitems, const float **logits);
 /* Whether steps draw tokens too, by the sampler's rules, where the logits lie: devices do. */
 bool tk_engine_draws(const tk_engine *e);
-/* How tokens behind this sequence's are drawn from now on, ids (of the prompt) having been seen; at first: the likeliest. Each
- * token drawn counts as said in the answer. *draws: whether the engine does so; not where one id has several biases. */
-tk_status tk_seq_draw(tk_engine *e, int seq, const tk_sampling *how, const int32_t *ids, size_t n, bool *draws);
-/* The tokens drawn behind the last step's wanted rows, -1 where none could be; an engine that does not draw: NULL. The
- * rows themselves need not have been asked for. */
+/* How tokens behind this sequence's are drawn from now on, ids (of the prompt) having been seen; at first:
+ * the likeliest. Each token drawn counts as said in the answer. *draws: whether the engine does so; not where
+ * one id has several biases. */
+tk_status tk_seq_draw(tk_engine *e, int seq, const tk_sampling *how, const int32_t *ids, size_t n,
+                      bool *draws);
+/* The tokens drawn behind the last step's wanted rows, -1 where none could be; an engine that does not draw:
+ * NULL. The rows themselves need not have been asked for. */
 const int32_t *tk_engine_drawn(tk_engine *e);
-/* Where the engine draws: a step that is asked for before the one before has ended. Each item has one token and wants one
- * row; tokens NULL: the one drawn in the step before, which had the same sequences in the same order. `finish` waits for
- * the oldest such step and gives its drawn tokens. At most two may be on their way, and no other step meanwhile. */
+/* Where the engine draws: a step that is asked for before the one before has ended. Each item has one token
+ * and wants one row; tokens NULL: the one drawn in the step before, which had the same sequences in the same
+ * order. `finish` waits for the oldest such step and gives its drawn tokens. At most two may be on their way,
+ * and no other step meanwhile. */
 tk_status tk_engine_start(tk_engine *e, const tk_step_item *items, int nitems);
 tk_status tk_engine_finish(tk_engine *e, const int32_t **drawn);
 /* Whether all went well so far; on a device that is known once results came back. */

@@ -45,7 +45,9 @@ struct tk_sampler {
     uint64_t total;   /* mass kept, counted from the most probable */
 };
 
-static inline float depth_of(const tk_sampler *s, float l) { return (tk__draw_clamped(l) - s->max) * s->scale; }
+static inline float depth_of(const tk_sampler *s, float l) {
+    return (tk__draw_clamped(l) - s->max) * s->scale;
+}
 
 /* ---- order and selection ------------------------------------------------------------------------------ */
 
@@ -135,7 +137,8 @@ static void weigh(tk_sampler *s) {
     s->total = 0;
     if (s->listed) {
         s->max = s->list_count ? s->list[0].logit : 0;
-        for (int32_t i = 0; i < s->list_count; i++) s->total += tk__draw_weight(depth_of(s, s->list[i].logit));
+        for (int32_t i = 0; i < s->list_count; i++)
+            s->total += tk__draw_weight(depth_of(s, s->list[i].logit));
         return;
     }
     if (!select_best(s->list, 1, s->logits, s->vocab)) return;
@@ -164,7 +167,8 @@ static void open_bucket(tk_sampler *s, uint16_t b) {
         for (int32_t i = from; i < to; i++) any |= s->bucket[i] == b;
         if (!any) continue;
         for (int32_t i = from; i < to; i++)
-            if (s->bucket[i] == b) s->list[s->list_count++] = (candidate){ tk__draw_clamped(s->logits[i]), i };
+            if (s->bucket[i] == b)
+                s->list[s->list_count++] = (candidate){ tk__draw_clamped(s->logits[i]), i };
     }
     sort(s->list, s->list_count);
 }

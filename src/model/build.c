@@ -289,8 +289,10 @@ tk_status tk_build_program(tk_program *p, const tk_build *b) {
     const tk_id z = logits(&l, h, w);
     tk_output(p, "logits", z);
     if (b->draw) {
-        const tk_id how = tk_declare(p, TK_INPUT, "draws", "ob", TK_I32), seen = tk_declare(p, TK_STATEFUL, "seen", "qv", TK_I32),
-                    drawn = TK_EMIT(p, draw, TK_NOATTR, z, how, tk_declare(p, TK_STATEFUL, "bias", "qv", TK_F32), seen);
+        const tk_id how = tk_declare(p, TK_INPUT, "draws", "ob", TK_I32),
+                    seen = tk_declare(p, TK_STATEFUL, "seen", "qv", TK_I32),
+                    drawn = TK_EMIT(p, draw, TK_NOATTR, z, how,
+                                    tk_declare(p, TK_STATEFUL, "bias", "qv", TK_F32), seen);
         tk_output(p, "drawn", drawn);
         TK_EMIT(p, note, TK_NOATTR, drawn, how, seen);
     }

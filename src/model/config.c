@@ -215,18 +215,16 @@ const char tk__families[] =
 #undef TK_ARCH_ROW
     ;
 
-static const char *const arch_names[2][TK_ARCHS] = {
-    {
+static const char *const arch_names[2][TK_ARCHS] = { {
 #define TK_ARCH_ROW(id, hf, gguf, derive, hf_names, gguf_names) hf,
 #include "model/archs.def"
 #undef TK_ARCH_ROW
-    },
-    {
+                                                     },
+                                                     {
 #define TK_ARCH_ROW(id, hf, gguf, derive, hf_names, gguf_names) gguf,
 #include "model/archs.def"
 #undef TK_ARCH_ROW
-    }
-};
+                                                     } };
 
 tk_arch tk__arch_find(const char *name, bool gguf) {
     for (int a = 0; a < TK_ARCHS; a++)

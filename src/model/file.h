@@ -63,7 +63,15 @@ const tk__ggml_type *tk__ggml_type_find(uint32_t id);
 /* ---- the open file
  * ------------------------------------------------------------------------------------------ */
 
-typedef enum tk__source { TK__HF, TK__GGUF, TK__LLAMA2C, TK__LLMC, TK__PART, TK__VOCAB_FILE, TK__SOURCES } tk__source;
+typedef enum tk__source {
+    TK__HF,
+    TK__GGUF,
+    TK__LLAMA2C,
+    TK__LLMC,
+    TK__PART,
+    TK__VOCAB_FILE,
+    TK__SOURCES
+} tk__source;
 
 typedef struct tk__role_views { /* of one role: [n_layer] or [1]; entries with data NULL are absent */
     tk_weight_view *view;
@@ -100,7 +108,8 @@ typedef struct tk__quant_config {
 struct tk_modelfile {
     tk_arena arena;
     tk__quant_config quant;
-    const tk_quant **quants; /* [n_tensors] what tk__quant_open made of its integers: parts of a fused weight share it */
+    const tk_quant *
+        *quants; /* [n_tensors] what tk__quant_open made of its integers: parts of a fused weight share it */
     tk__source source;
     const char *path, *format;
     bool vocab_only, inspect;
@@ -144,8 +153,8 @@ tk_status tk__safetensors_read(tk_modelfile *f, const tk_map *map);
 tk_status tk__tolerate(tk_modelfile *f, tk_status s);
 
 /* Files whose tensors have no names: a kind of tensor in file order, one for the model or one for each layer.
- * rows 0 = a vector; name NULL = rows that are skipped. tk__spans_open (llama2c.c) takes all from byte `at` to the
- * file's end. */
+ * rows 0 = a vector; name NULL = rows that are skipped. tk__spans_open (llama2c.c) takes all from byte `at`
+ * to the file's end. */
 typedef struct tk__span {
     const char *name;
     bool per_layer;
@@ -172,8 +181,10 @@ tk_status tk__weights_bind(tk_modelfile *f);
 tk_status tk__quant_read(tk_modelfile *f, const json_t *quantization_config);
 /* Is the weight `name` there in quantized form? */
 bool tk__quant_has(const tk_modelfile *f, const char *name);
-/* Checks the tensors that make up the weight `name` of [n, k] and marks them used. *out lives as long as f. */
-tk_status tk__quant_open(tk_modelfile *f, const char *name, int64_t n, int64_t k, const tk_quant **out, bool *used);
+/* Checks the tensors that make up the weight `name` of [n, k] and marks them used. *out lives as long as f.
+ */
+tk_status tk__quant_open(tk_modelfile *f, const char *name, int64_t n, int64_t k, const tk_quant **out,
+                         bool *used);
 tk_dtype tk__quant_dtype(const tk_quant *q);
 const tk_tensor *tk__quant_tensor(const tk_quant *q);
 const int32_t *tk__quant_order(const tk_quant *q);
@@ -197,8 +208,9 @@ typedef struct tk__keys {
     bool gguf;
     tk__value (*get)(const void *ctx, const char *key);
     const void *ctx;
-    tk__value (*item)(const void *ctx, const char *key, size_t i); /* of a list; NONE: no list, or it is shorter */
-    tk_arena *arena;                                               /* for lists of the config */
+    tk__value (*item)(const void *ctx, const char *key,
+                      size_t i); /* of a list; NONE: no list, or it is shorter */
+    tk_arena *arena;             /* for lists of the config */
 } tk__keys;
 tk__value tk__json_get(const void *object, const char *key); /* the .get of a JSON object */
 tk__value tk__json_item(const void *object, const char *key, size_t i);

@@ -156,10 +156,11 @@ static tk_status read_tensor(reader *r, tk_modelfile *f, uint64_t *offset, tk_te
     TK_TRY(take64(r, "a tensor's offset", offset));
     const tk__ggml_type *g = tk__ggml_type_find(type);
     if (!g || !g->block)
-        return TK_FAIL(TK_E_UNSUPPORTED,
-                       "%s: tensor %s has the type %s (type number %u)\nretired, of another program, or newer "
-                       "than this build\nget the model in another type (Q8_0, Q4_K, BF16, ...)",
-                       f->path, t->name, g ? g->name : "?", type);
+        return TK_FAIL(
+            TK_E_UNSUPPORTED,
+            "%s: tensor %s has the type %s (type number %u)\nretired, of another program, or newer "
+            "than this build\nget the model in another type (Q8_0, Q4_K, BF16, ...)",
+            f->path, t->name, g ? g->name : "?", type);
     t->type = g->name, t->dtype = g->dtype;
     int64_t fastest = t->ndim ? t->dim[t->ndim - 1] : 1;
     if (fastest % g->block || !tk_mul(elements / (size_t)g->block, (size_t)g->bytes, &t->bytes))
@@ -403,14 +404,15 @@ static tk_status read_divisors(tk_modelfile *f, const char *name, const float **
     const int pairs = f->config.rope.dims / 2;
     if (!t) return TK_OK;
     if (t->dtype != TK_F32 || t->ndim != 1 || t->dim[0] != pairs)
-        return TK_FAIL(TK_E_FORMAT, "%s: %s must be %d F32 values\nit is %lld of type %s", f->path, name, pairs,
-                       (long long)t->dim[0], t->type);
+        return TK_FAIL(TK_E_FORMAT, "%s: %s must be %d F32 values\nit is %lld of type %s", f->path, name,
+                       pairs, (long long)t->dim[0], t->type);
     float *d = tk_arena_array(&f->arena, (size_t)t->dim[0], sizeof *d);
     if (!d) return TK_E_NOMEM;
     memcpy(d, t->data, t->bytes);
     for (int i = 0; i < pairs; i++)
         if (!(isfinite(d[i]) && d[i] > 0))
-            return TK_FAIL(TK_E_FORMAT, "%s: %s holds %g\nfrequencies are divided by it", f->path, name, (double)d[i]);
+            return TK_FAIL(TK_E_FORMAT, "%s: %s holds %g\nfrequencies are divided by it", f->path, name,
+                           (double)d[i]);
     *out = d;
     return TK_OK;
 }
@@ -422,8 +424,9 @@ static tk_status read_rope_tensors(tk_modelfile *f) {
     TK_TRY(read_divisors(f, "rope_factors_short.weight", &r->divisors));
     TK_TRY(read_divisors(f, "rope_factors_long.weight", &r->long_divisors));
     if (r->scaling == TK_ROPE_LONGROPE && !(r->divisors && r->long_divisors))
-        return TK_FAIL(TK_E_FORMAT, "%s: rope scaling longrope without its factors\nrope_factors_short.weight or "
-                                    "rope_factors_long.weight is missing",
+        return TK_FAIL(TK_E_FORMAT,
+                       "%s: rope scaling longrope without its factors\nrope_factors_short.weight or "
+                       "rope_factors_long.weight is missing",
                        f->path);
     if (!r->long_divisors) return TK_OK;
     r->scaling = TK_ROPE_LONGROPE;
@@ -467,7 +470,8 @@ static tk_status read_header(tk_modelfile *f, reader *r, uint64_t *n_tensors, si
     uint32_t version;
     uint64_t n_kv;
     if (m->size < 4 || memcmp(m->data, "GGUF", 4) != 0) /* of the first one the caller has looked */
-        return TK_FAIL(TK_E_FORMAT, "%s is no GGUF file\nits first bytes are others\nfetch it again", f->path);
+        return TK_FAIL(TK_E_FORMAT, "%s is no GGUF file\nits first bytes are others\nfetch it again",
+                       f->path);
     *r = (reader){ f, m->data + 4, m->data + m->size };
     TK_TRY(take32(r, "its header", &version));
     if (version != 0 && (version & 0xffff) == 0)
@@ -490,9 +494,8 @@ static tk_status read_header(tk_modelfile *f, reader *r, uint64_t *n_tensors, si
         return TK_FAIL(TK_E_FORMAT, "%s: general.alignment must be a u32", f->path);
     *alignment = tk_le32(kv->data);
     if (!*alignment || *alignment & (*alignment - 1) || *alignment > 1 << 20)
-        return TK_FAIL(TK_E_FORMAT,
-                       "%s: general.alignment = %zu\nit must be a power of two, at most 1048576", f->path,
-                       *alignment);
+        return TK_FAIL(TK_E_FORMAT, "%s: general.alignment = %zu\nit must be a power of two, at most 1048576",
+                       f->path, *alignment);
     return TK_OK;
 }
 
@@ -522,28 +525,32 @@ static tk_status read_split(const tk_modelfile *f, split *s) {
     if (s->no >= s->count)
         return TK_FAIL(TK_E_FORMAT, "%s: it says to be part %d of %d", f->path, s->no + 1, s->count);
     if (s->count > 1 && s->tensors < 0)
-        return TK_FAIL(TK_E_FORMAT, "%s is one of %d parts\nsplit.tensors.count is missing: parts could be, too",
-                       f->path, s->count);
+        return TK_FAIL(TK_E_FORMAT,
+                       "%s is one of %d parts\nsplit.tensors.count is missing: parts could be, too", f->path,
+                       s->count);
     return TK_OK;
 }
 
-/* Maps part `no`, which lies beside the file that was asked for, as the next map; f->path is its path from here on. */
+/* Maps part `no`, which lies beside the file that was asked for, as the next map; f->path is its path from
+ * here on. */
 static tk_status map_part(tk_modelfile *f, const char *asked, const split *s, int no) {
     tk_split_name name;
     char tail[TK_SPLIT_TAIL + 1];
     if (!tk_split_parse(asked, &name) || name.parts != s->count)
-        return TK_FAIL(TK_E_FORMAT,
-                       "%s is one of %d parts\nits name does not end in -NNNNN-of-%05d.gguf, by which the others "
-                       "would be found\ngive the parts the names that they had",
-                       asked, s->count, s->count);
+        return TK_FAIL(
+            TK_E_FORMAT,
+            "%s is one of %d parts\nits name does not end in -NNNNN-of-%05d.gguf, by which the others "
+            "would be found\ngive the parts the names that they had",
+            asked, s->count, s->count);
     tk_split_tail(tail, &name, no + 1);
     f->path = tk_arena_printf(&f->arena, "%.*s%s", (int)name.stem, asked, tail);
     if (!f->path) return TK_E_NOMEM;
     if (!tk_file_exists(f->path))
-        return TK_FAIL(TK_E_NOTFOUND,
-                       "%s is missing\nthe model is split into %d parts, and this is part %d\nput all parts into "
-                       "one folder, or pull the model again",
-                       f->path, s->count, no + 1);
+        return TK_FAIL(
+            TK_E_NOTFOUND,
+            "%s is missing\nthe model is split into %d parts, and this is part %d\nput all parts into "
+            "one folder, or pull the model again",
+            f->path, s->count, no + 1);
     TK_TRY(tk_map_open(&f->map[f->n_maps], f->path));
     f->n_maps++;
     return TK_OK;
@@ -580,16 +587,18 @@ static tk_status read_parts(tk_modelfile *f) {
         }
         TK_TRY(read_split(f, &one));
         if (one.no != no || one.count != all.count || one.tensors != all.tensors)
-            return TK_FAIL(TK_E_FORMAT,
-                           "%s is not part %d of %d with %d tensors\nit says to be part %d of %d with %d: parts of "
-                           "two models, or renamed\nfetch the model again",
-                           f->path, no + 1, all.count, all.tensors, one.no + 1, one.count, one.tensors);
+            return TK_FAIL(
+                TK_E_FORMAT,
+                "%s is not part %d of %d with %d tensors\nit says to be part %d of %d with %d: parts of "
+                "two models, or renamed\nfetch the model again",
+                f->path, no + 1, all.count, all.tensors, one.no + 1, one.count, one.tensors);
         TK_TRY(read_tensors(&r, f, n, alignment));
     }
     f->path = path, f->kv = kv, f->n_kv = n_kv, f->kv_names = names;
     if (!f->vocab_only && f->n_tensors != all.tensors)
-        return TK_FAIL(TK_E_FORMAT, "%s and its other parts hold %d tensors\nsplit.tensors.count says %d\nfetch "
-                                    "the model again",
+        return TK_FAIL(TK_E_FORMAT,
+                       "%s and its other parts hold %d tensors\nsplit.tensors.count says %d\nfetch "
+                       "the model again",
                        f->path, f->n_tensors, all.tensors);
     f->format = tk_arena_printf(&f->arena, "%s in %d parts", f->format, all.count);
     return f->format ? TK_OK : TK_E_NOMEM;
@@ -686,7 +695,8 @@ static tk_status fill_vocab(tk_modelfile *f, tk_arena *a, tk_vocab *v) {
     TK_TRY(text_of(f, "general.architecture", &v->arch));
     const tk__gguf_kv *map = find_kv(f, "tokenizer.ggml.precompiled_charsmap");
     if (map && (!map->array || (map->type != TK__GGUF_U8 && map->type != TK__GGUF_I8)))
-        return TK_FAIL(TK_E_FORMAT, "%s: tokenizer.ggml.precompiled_charsmap must be an array of bytes", f->path);
+        return TK_FAIL(TK_E_FORMAT, "%s: tokenizer.ggml.precompiled_charsmap must be an array of bytes",
+                       f->path);
     if (map) v->charsmap = map->data, v->n_charsmap = (size_t)map->count;
     return flag_of(f, "tokenizer.ggml.add_space_prefix", &v->add_space_prefix);
 }

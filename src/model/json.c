@@ -44,9 +44,7 @@ static tk__value value_of(const json_t *j) {
     return v;
 }
 
-tk__value tk__json_get(const void *object, const char *key) {
-    return value_of(json_object_get(object, key));
-}
+tk__value tk__json_get(const void *object, const char *key) { return value_of(json_object_get(object, key)); }
 
 tk__value tk__json_item(const void *object, const char *key, size_t i) {
     const json_t *list = json_object_get(object, key);

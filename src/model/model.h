@@ -42,9 +42,10 @@ typedef struct tk_rope {
     float low_freq, high_freq;  /* llama3 */
     int original_ctx;           /* llama3, yarn, dynamic, longrope: positions of the first training */
     float beta_fast, beta_slow; /* yarn */
-    float attention_factor;     /* yarn, longrope; yarn: 0 = from factor (and mscale, mscale_all when both are set) */
+    float attention_factor;     /* yarn, longrope; yarn: 0 = from factor (and mscale, mscale_all when both are
+                                   set) */
     float mscale, mscale_all;
-    bool truncate;         /* yarn: correction range rounded to whole pairs */
+    bool truncate; /* yarn: correction range rounded to whole pairs */
     /* [dims / 2] each divides its pair's frequency (GGUF rope_freqs, longrope's short factors); or NULL */
     const float *divisors;
     const float *long_divisors; /* longrope: those of sequences that may grow beyond original_ctx */
@@ -67,47 +68,49 @@ typedef struct tk_config {
     float norm_eps;
     tk_act act;
     float glu_limit, glu_shift; /* of a gated MLP: ops.def's glu; 0 for most */
-    bool gated;       /* MLP is down(act(gate x) * up x), else down(act(up x)) */
-    bool learned_pos; /* pos_embed [n_ctx, n_embd] is added to the embedding */
-    bool tied;        /* the head is the embedding; no role "head" */
+    bool gated;                 /* MLP is down(act(gate x) * up x), else down(act(up x)) */
+    bool learned_pos;           /* pos_embed [n_ctx, n_embd] is added to the embedding */
+    bool tied;                  /* the head is the embedding; no role "head" */
     bool norm_bias, qkv_bias, o_bias, mlp_bias;
-    /* Where a half of a layer, f, has its norms: h + f(norm h) has pre_norm, h + norm(f(h)) post_norm, Gemma 2 both,
-     * norm(h + f(h)) residual_norm (then the roles norm1 and norm2 follow their halves). */
+    /* Where a half of a layer, f, has its norms: h + f(norm h) has pre_norm, h + norm(f(h)) post_norm, Gemma
+     * 2 both, norm(h + f(h)) residual_norm (then the roles norm1 and norm2 follow their halves). */
     bool pre_norm, post_norm, residual_norm;
-    bool parallel;    /* h + attention(norm1 h) + mlp(norm2 h) */
-    bool shared_norm; /* parallel, and norm2 is norm1 */
-    bool embed_norm;  /* a norm follows the embedding */
-    bool last_norm;   /* norm_out stands before the head */
-    float norm_shift; /* added to the weights of RMS norms (Gemma's files hold w - 1) */
-    int n_word;       /* width of the embedding's rows where it is not n_embd (proj_in, proj_out); else 0 */
+    bool parallel;      /* h + attention(norm1 h) + mlp(norm2 h) */
+    bool shared_norm;   /* parallel, and norm2 is norm1 */
+    bool embed_norm;    /* a norm follows the embedding */
+    bool last_norm;     /* norm_out stands before the head */
+    float norm_shift;   /* added to the weights of RMS norms (Gemma's files hold w - 1) */
+    int n_word;         /* width of the embedding's rows where it is not n_embd (proj_in, proj_out); else 0 */
     tk_qk_norm qk_norm; /* RMS norm of q and k: of each head, or of all heads as one row */
-    const uint8_t *layer; /* [n_layer] bits TK_LAYER_*; NULL: none */
-    int window;           /* tokens that local layers see: their own and those before it */
-    float alibi;          /* largest ALiBi bias (8); 0: none */
+    const uint8_t *layer;              /* [n_layer] bits TK_LAYER_*; NULL: none */
+    int window;                        /* tokens that local layers see: their own and those before it */
+    float alibi;                       /* largest ALiBi bias (8); 0: none */
     float attn_softcap, logit_softcap; /* c tanh(x / c); 0: none */
     bool sinks;                        /* one more logit a head in the softmax, without a value */
     /* mixture of experts: n_expert 0 = none */
     int n_expert, n_expert_used, n_ff_expert, n_ff_shared; /* n_ff_shared 0: no shared expert */
     tk_routing routing;
-    bool expert_renorm; /* a token's weights are divided by their sum */
-    bool expert_bias;   /* router and experts have biases */
-    bool shared_gate;   /* the shared expert's result times sigmoid(s_router x) */
+    bool expert_renorm;       /* a token's weights are divided by their sum */
+    bool expert_bias;         /* router and experts have biases */
+    bool shared_gate;         /* the shared expert's result times sigmoid(s_router x) */
     tk_rope rope, rope_local; /* rope_local.dims 0: local layers rotate as all do */
     float attn_scale;         /* multiplies q.k; 1/sqrt(head_dim) for most */
     bool attn_scale_by_layer; /* and divided by (layer + 1) (GPT-2's scale_attn_by_inverse_layer_idx) */
-    float embed_scale, residual_scale, logit_scale; /* multiply; 1 for most. residual_scale: each half's result */
-    int bos, pad;                                   /* -1 = none */
+    float embed_scale, residual_scale,
+        logit_scale;    /* multiply; 1 for most. residual_scale: each half's result */
+    int bos, pad;       /* -1 = none */
     const int32_t *eos; /* every id that ends a text by config; the tokenizer may know more */
     int n_eos;
 } tk_config;
 
-/* What all models of a family have alike (norms, activation, biases, factors of 1); sizes and rotation are the
- * caller's to set. For llama and gpt2, whose keys decide nothing else. */
+/* What all models of a family have alike (norms, activation, biases, factors of 1); sizes and rotation are
+ * the caller's to set. For llama and gpt2, whose keys decide nothing else. */
 tk_config tk_config_plain(tk_arch arch);
 /* Rotation frequencies per pair after scaling, freq[rope->dims / 2] (angle = position * freq), and the factor
- * that multiplies both cos and sin (1 but for yarn and longrope). ctx: the most tokens that a sequence may come to
- * have. dynamic and longrope depend on it, and on nothing that a sequence has seen so far, so that keys once rotated
- * stay right (Hugging Face switches while a text grows, and then mixes both). freq may be NULL. */
+ * that multiplies both cos and sin (1 but for yarn and longrope). ctx: the most tokens that a sequence may
+ * come to have. dynamic and longrope depend on it, and on nothing that a sequence has seen so far, so that
+ * keys once rotated stay right (Hugging Face switches while a text grows, and then mixes both). freq may be
+ * NULL. */
 void tk_rope_freqs(const tk_rope *rope, int64_t ctx, float *freq, float *factor);
 /* The factor on q.k in layer `layer`. */
 float tk_attn_scale(const tk_config *c, int layer);
@@ -177,12 +180,14 @@ typedef struct tk_tensor {
 const tk_tensor *tk_modelfile_tensors(const tk_modelfile *f, int *n);
 
 /* A weight as a builder means it: logical [rows, cols], where a linear layer's y[rows] = W x[cols]; vectors
- * (norms, biases) have rows = 1. Fused weights of files are split here, merged experts and separate ones look alike.
+ * (norms, biases) have rows = 1. Fused weights of files are split here, merged experts and separate ones look
+ * alike.
  *
  * Row r lies in part r / per, as that part's row i = (r % per) / run * period + (r % per) % run + first:
  *   not transposed: a row of `stride` bytes in the format's own layout;
- *   transposed:     element c is number i of the file row c of the part, `stride` bytes each. Plain dtypes only.
- * A vector is one row whose elements are found like rows (plain dtypes, or an unbroken run of blocks). */
+ *   transposed:     element c is number i of the file row c of the part, `stride` bytes each. Plain dtypes
+ * only. A vector is one row whose elements are found like rows (plain dtypes, or an unbroken run of blocks).
+ */
 typedef struct tk_quant tk_quant;
 typedef struct tk_weight_view {
     const char *name; /* in the file, for messages */
@@ -190,13 +195,15 @@ typedef struct tk_weight_view {
     int64_t rows, cols;
     bool plain; /* `data` is exactly a tk_format matrix [rows, cols] of `dtype`, `stride` bytes a row */
     bool transposed;
-    const uint8_t *data; /* plain: row 0; else what part 0 starts with. NULL: the family or file has no such weight */
+    const uint8_t
+        *data; /* plain: row 0; else what part 0 starts with. NULL: the family or file has no such weight */
     const uint8_t *const *part; /* [rows / per], or NULL: they lie `plane` bytes apart */
     size_t stride, plane;
     size_t bytes; /* of the span that starts at data (or at each part) and holds all of the view */
     int64_t per, run, period, first;
-    float add;         /* to every number */
-    /* [rows / per]: the rows are made from several tensors by tk_weight_view_copy; bytes and data mean nothing then */
+    float add; /* to every number */
+    /* [rows / per]: the rows are made from several tensors by tk_weight_view_copy; bytes and data mean
+     * nothing then */
     const tk_quant *const *quant;
     const tk_map *map; /* for tk_weight_view_release; a span may be shared with other views */
 } tk_weight_view;
@@ -207,7 +214,8 @@ typedef struct tk_weight_view {
 tk_status tk_modelfile_weight(const tk_modelfile *f, const char *role, int layer, tk_weight_view *out);
 /* Logical row `row` as float32 -> dst[cols]. */
 void tk_weight_view_row(const tk_weight_view *v, int64_t row, float *dst);
-/* Logical row `row` as a row of v->dtype -> dst. False: it cannot be had so (transposed, a vector, or `add`). */
+/* Logical row `row` as a row of v->dtype -> dst. False: it cannot be had so (transposed, a vector, or `add`).
+ */
 bool tk_weight_view_copy(const tk_weight_view *v, int64_t row, void *dst);
 /* Column i of the rows is column order[i] of the layer (GPTQ's act-order), or NULL. */
 const int32_t *tk_weight_view_order(const tk_weight_view *v);
@@ -232,7 +240,7 @@ typedef struct tk_build {
     bool findmax; /* training form: the integer-MAC accelerator's Linear */
     float dropout;
     int64_t ctx; /* the most tokens of a sequence, for tk_rope_freqs; 0: the config's */
-    tk_dtype kv;                             /* of the cache */
+    tk_dtype kv; /* of the cache */
     int64_t tokens, picks, pages, page_size; /* capacities */
     int64_t seqs;                            /* draw: sequences that may have biases and penalties */
     int vocab_multiple;                      /* the vocabulary is padded to a multiple of this; 0: not */
@@ -243,8 +251,10 @@ typedef struct tk_build {
     void *arg;
 } tk_build;
 /* Emits the forward program. Inputs: tokens positions [t] (i32); serve: slots [t], picks [o] -> output logits
- * [o, v] (draw: draws [o, 12] (i32), the states bias [q, v] and seen [q, v] (i32) -> drawn [o]); train: sequences [t], targets [t] (i32), mask [t], count -> output loss. Constants rope_freqs [z] and
- * rope_freqs_local [y], filled by tk_build_const; where `ordered` says so, of a role its columns' order (i32). */
+ * [o, v] (draw: draws [o, 12] (i32), the states bias [q, v] and seen [q, v] (i32) -> drawn [o]); train:
+ * sequences [t], targets [t] (i32), mask [t], count -> output loss. Constants rope_freqs [z] and
+ * rope_freqs_local [y], filled by tk_build_const; where `ordered` says so, of a role its columns' order
+ * (i32). */
 tk_status tk_build_program(struct tk_program *p, const tk_build *b);
 /* The values of the constant `name` in float32 -> dst[its size]. */
 void tk_build_const(const tk_config *c, const char *name, int64_t ctx, float *dst);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tile instructions that the AMX kernels use, and nothing else of them, so that they can be emulated: in a build
- * with -DTOKAMAK_AMX_EMULATED the same kernels run on any CPU that has the tier's vector instructions and give the same
- * bits, and machine.c takes the tier for there.
+/* The tile instructions that the AMX kernels use, and nothing else of them, so that they can be emulated: in
+ * a build with -DTOKAMAK_AMX_EMULATED the same kernels run on any CPU that has the tier's vector instructions
+ * and give the same bits, and machine.c takes the tier for there.
  *
- * In assembler, not by the compiler's intrinsics: gcc 12's say that the configuration is 8 bytes long and that a tile
- * load reads no memory, so stores before them are dropped or moved.
+ * In assembler, not by the compiler's intrinsics: gcc 12's say that the configuration is 8 bytes long and
+ * that a tile load reads no memory, so stores before them are dropped or moved.
  *
- * A tile is up to 16 rows of 64 bytes; its size is set by the configuration, which is per thread. amx_dp multiplies
- * bfloat16, exactly so: for each element of C, from zero, one chain of fused multiply-adds over the even elements of k
- * and one over the odd ones, then C += even + odd; subnormal inputs and results are zero. amx_dp8 multiplies signed
- * bytes, four to a dword, into sums of 32 bits. */
+ * A tile is up to 16 rows of 64 bytes; its size is set by the configuration, which is per thread. amx_dp
+ * multiplies bfloat16, exactly so: for each element of C, from zero, one chain of fused multiply-adds over
+ * the even elements of k and one over the odd ones, then C += even + odd; subnormal inputs and results are
+ * zero. amx_dp8 multiplies signed bytes, four to a dword, into sums of 32 bits. */
 #ifndef TK_AMX_H
 #define TK_AMX_H
 #include <stdint.h>
@@ -104,7 +104,8 @@ static inline void amx_dp8(int c, int a, int b) {
         for (int p = 0; p < amx_state.config.row_bytes[a] / 4; p++)
             for (int n = 0; n < 16; n++)
                 for (int i = 0; i < 4; i++)
-                    sum[n] += (int8_t)amx_state.tile[a][m][p * 4 + i] * (int8_t)amx_state.tile[b][p][n * 4 + i];
+                    sum[n] +=
+                        (int8_t)amx_state.tile[a][m][p * 4 + i] * (int8_t)amx_state.tile[b][p][n * 4 + i];
         memcpy(amx_state.tile[c][m], sum, sizeof sum);
     }
 }

@@ -10,10 +10,9 @@
  * with the first that it sees.
  *
  * Work is cut into units: some consecutive tokens of a sequence times the r query heads of a KV head. All
- * threads know the same list of units. Of many, each takes whole ones as it gets on. Of few, each takes an equal share
- * of the costs: whole units, except that a
- * unit of few tokens may be cut between blocks. Then its later blocks go to slots of scratch, and whoever has
- * the first one merges them after a barrier. */
+ * threads know the same list of units. Of many, each takes whole ones as it gets on. Of few, each takes an
+ * equal share of the costs: whole units, except that a unit of few tokens may be cut between blocks. Then its
+ * later blocks go to slots of scratch, and whoever has the first one merges them after a barrier. */
 
 enum {
     NQ = 6,                /* queries in registers */
@@ -243,8 +242,8 @@ V_INLINE float attn_mask(float *s, float scale, attn_vectors which, int skip, in
     return v_max_lane(top);
 }
 
-/* 2^x, but zero below 2^-126: a number that becomes too small to be normal costs Intel's CPUs a hundred cycles, and every
- * row has some keys that it does not see */
+/* 2^x, but zero below 2^-126: a number that becomes too small to be normal costs Intel's CPUs a hundred
+ * cycles, and every row has some keys that it does not see */
 V_INLINE vf attn_weight(vf x) {
     const vf least = v_set1(-126), p = v_exp2(v_max(least, x));
 #if VW == 16

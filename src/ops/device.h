@@ -17,12 +17,12 @@ enum {
 };
 
 typedef struct tk_device {
-    char name[16];     /* "cuda:0" */
-    char label[96];    /* "NVIDIA H200" */
-    unsigned features; /* what rows of kernels.def may need */
-    void *stream;      /* given to kernels in tk_args */
-    uint32_t *zeros;   /* for tk_batch */
-    bool absent;       /* nobody is there: a handle to plan with */
+    char name[16];        /* "cuda:0" */
+    char label[96];       /* "NVIDIA H200" */
+    unsigned features;    /* what rows of kernels.def may need */
+    void *stream;         /* given to kernels in tk_args */
+    uint32_t *zeros;      /* for tk_batch */
+    bool absent;          /* nobody is there: a handle to plan with */
     tk_device_ways *ways; /* NULL: products have one way */
     /* Bytes that can be had now. */
     tk_status (*room)(struct tk_device *d, size_t *bytes);
@@ -38,7 +38,8 @@ typedef struct tk_device {
     tk_status (*get)(struct tk_device *d, void *to, const void *from, size_t bytes);
     /* Device to device, in the order of work. */
     tk_status (*move)(struct tk_device *d, void *to, const void *from, size_t bytes);
-    /* Device to host memory of take_host, in the order of work; there once `await` of the same slot (0 or 1) returns. */
+    /* Device to host memory of take_host, in the order of work; there once `await` of the same slot (0 or 1)
+     * returns. */
     tk_status (*fetch)(struct tk_device *d, void *to, const void *from, size_t bytes, int slot);
     tk_status (*await)(struct tk_device *d, int slot);
     /* Work asked for between record and recorded is not done but kept, and done by each replay. */
@@ -54,8 +55,8 @@ typedef struct tk_device {
     void (*close)(struct tk_device *d);
 } tk_device;
 
-/* A batch in one piece, the struct and its arrays, as kernels there read it: its bytes; and the piece, written to
- * `image`, to be copied to `there` on the device. */
+/* A batch in one piece, the struct and its arrays, as kernels there read it: its bytes; and the piece,
+ * written to `image`, to be copied to `there` on the device. */
 size_t tk_batch_bytes(const tk_batch *b);
 void tk_batch_image(const tk_batch *b, void *image, const void *there);
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* draw: one token a row, as docs/SAMPLING.md says and infer/sample.c does it faster; here all candidates are sorted. */
+/* draw: one token a row, as docs/SAMPLING.md says and infer/sample.c does it faster; here all candidates are
+ * sorted. */
 #ifndef real
 #include <math.h>
 
@@ -68,7 +69,8 @@ void ref(draw)(const tk_args *a) {
         int64_t n = 0;
         for (int64_t v = 0; v < vocab; v++) {
             float l = (float)x[row * vocab + v];
-            if (line >= 0) l = tk__draw_changed(l, &how[row], (float)bias[line * vocab + v], seen[line * vocab + v]);
+            if (line >= 0)
+                l = tk__draw_changed(l, &how[row], (float)bias[line * vocab + v], seen[line * vocab + v]);
             if (l > -INFINITY) c[n++] = (draw_candidate){ tk__draw_clamped(l), (int32_t)v };
         }
         qsort(c, (size_t)n, sizeof *c, draw_order);

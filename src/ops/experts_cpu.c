@@ -163,7 +163,8 @@ void route_plain(const tk_args *a) {
                 if ((best < 0 || l[e] > l[best]) && !is_among(chosen, j, e)) best = e;
             chosen[j] = best;
         }
-        for (int64_t i = 0; i < (among ? used : experts); i++) sum += expf(l[among ? chosen[i] : i] - l[chosen[0]]);
+        for (int64_t i = 0; i < (among ? used : experts); i++)
+            sum += expf(l[among ? chosen[i] : i] - l[chosen[0]]);
         for (int64_t j = 0; j < used; j++) {
             if (ids) ids[t * used + j] = chosen[j];
             if (weights) weights[t * used + j] = expf(l[chosen[j]] - l[chosen[0]]) / sum;

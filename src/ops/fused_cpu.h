@@ -19,8 +19,8 @@ V_INLINE tk_args fused_part(const tk_args *a, int64_t t, int64_t k) {
 }
 
 /* Elements from .. from + n of row `row` of the quantized [rows, k] operand `out`; whole blocks */
-V_INLINE void quant_run(const tk_args *a, int out, int64_t rows, int64_t k, int64_t row, int64_t from, int64_t n,
-                        const float *x) {
+V_INLINE void quant_run(const tk_args *a, int out, int64_t rows, int64_t k, int64_t row, int64_t from,
+                        int64_t n, const float *x) {
     if (a->type[out] == TK_A8) {
         int64_t step;
         tk_a8 *q = tk__a8_row(a->p[out], rows, k, row, &step);
@@ -30,8 +30,8 @@ V_INLINE void quant_run(const tk_args *a, int out, int64_t rows, int64_t k, int6
     }
 }
 
-/* [z = x + y;] q = quant(norm(z) w), operand `out`: through rows of scratch a thread, one row at a time, or 16
- * where the tiles of A16 take 16 together */
+/* [z = x + y;] q = quant(norm(z) w), operand `out`: through rows of scratch a thread, one row at a time, or
+ * 16 where the tiles of A16 take 16 together */
 V_INLINE void norm_quant_rows(const tk_args *a, const float *x, const float *y, float *z, int out,
                               const float *w) {
     const int64_t k = TK_DIM(a, 'k'), rows = TK_DIM(a, 't');
@@ -50,7 +50,8 @@ V_INLINE void norm_quant_rows(const tk_args *a, const float *x, const float *y, 
                 KERNEL_NAME(add)(&part);
                 in = z + i * k;
             }
-            part.p[0] = (void *)in, part.p[1] = (void *)w, part.p[2] = lines + (i - row) * k, part.p[3] = NULL;
+            part.p[0] = (void *)in, part.p[1] = (void *)w, part.p[2] = lines + (i - row) * k,
+            part.p[3] = NULL;
             KERNEL_NAME(norm)(&part);
         }
         if (tiles)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* head: the output matrix fused with the log-softmax: l_t = log sum_j exp(z_tj), p_t = z_ty; so the
- * log-probability is p - l and the logits z never exist: x_t w_j, perhaps scaled and capped (ops.def). A cut vocabulary gives l over the rank's own rows
- * (merged by log-sum-exp) and p = 0 where y is another rank's (merged by sum). Rows from N on are padding and
- * inert; a rank with none but padding gives l = -inf. Adjoints, with l the merged one: dz_tj = dl_t
- * exp(z_tj - l_t) + dp_t [j = y_t]. loss: s = sum_t m_t (l_t - p_t) / n; tokens with m = 0 are not looked
- * at. */
+ * log-probability is p - l and the logits z never exist: x_t w_j, perhaps scaled and capped (ops.def). A cut
+ * vocabulary gives l over the rank's own rows (merged by log-sum-exp) and p = 0 where y is another rank's
+ * (merged by sum). Rows from N on are padding and inert; a rank with none but padding gives l = -inf.
+ * Adjoints, with l the merged one: dz_tj = dl_t exp(z_tj - l_t) + dp_t [j = y_t]. loss: s = sum_t m_t (l_t -
+ * p_t) / n; tokens with m = 0 are not looked at. */
 #ifndef real
 #define REF_SOURCE "ops/head.c"
 #include "ops/ref.h"

@@ -244,7 +244,8 @@ static void multiply_rows(walk *w, int64_t first, int64_t last, const uint8_t *c
     for (w->from = 0; w->from < blocks; w->from = w->end) {
         w->end = TK_MIN(w->from + CHUNK, blocks);
         w->copy = copy + (size_t)(w->from * groups) * block_bytes(w->s->mins);
-        w->fetch = tk_ceil_div((int64_t)tk__panel_bytes(a->type[1], (w->end - w->from) * TK_K32), TK_LINE * groups);
+        w->fetch =
+            tk_ceil_div((int64_t)tk__panel_bytes(a->type[1], (w->end - w->from) * TK_K32), TK_LINE * groups);
         for (int64_t row = first; row < last; row += TK_PANEL) {
             const uint8_t *at = (const uint8_t *)a->p[1] + (size_t)(row / TK_PANEL) * panel;
             w->s->expand(at, w->from, w->end, room);
@@ -286,7 +287,9 @@ static void multiply(const tk_args *a, const scheme *s) {
         lay_tokens(a, mins, t0, t1, to);                                                                     \
     }
 TILE(8, 0)
-TILE(8, 1) TILE(8, 2) TILE(4, 0) LAY(0) LAY(1) LAY(2)
+TILE(8, 1)
+TILE(8, 2)
+TILE(4, 0) LAY(0) LAY(1) LAY(2)
 
 #define KERNEL(name, type, lines_, mins_)                                                                    \
     void linear_##name##_avx512(const tk_args *a);                                                           \

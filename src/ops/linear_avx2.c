@@ -125,8 +125,8 @@ FN vi dot_u8(vi sum, vi w, const signed char *x) {
         multiply(a, &s);                                                                                     \
     }
 #define FLOATING(name, type)                                                                                 \
-    SIZES(FLOATS, name, type) FLOATS(name, type, 6)                                                          \
-    KERNEL(name, .tile = { TO_4(name), [6] = name##_6 }, .unit = 1, .chunk = 512)
+    SIZES(FLOATS, name, type)                                                                                \
+    FLOATS(name, type, 6) KERNEL(name, .tile = { TO_4(name), [6] = name##_6 }, .unit = 1, .chunk = 512)
 #define INTEGER(name, type)                                                                                  \
     SIZES(INTEGERS, name, type, false) KERNEL(name, .tile = { TO_4(name) }, .unit = 32, .chunk = 64)
 #define EXPANDING(name, type, up_to)                                                                         \

@@ -18,17 +18,22 @@
         multiply(a, &s);                                                                                     \
     }
 #define FLOATING(name, type)                                                                                 \
-    SIZES(FLOATS, name, type) FLOATS(name, type, 6) FLOATS(name, type, 8) FLOATS(name, type, 12)             \
-    KERNEL(name, .tile = { TO_8(name), [12] = name##_12 }, .unit = 1, .chunk = 512)
+    SIZES(FLOATS, name, type)                                                                                \
+    FLOATS(name, type, 6)                                                                                    \
+    FLOATS(name, type, 8) FLOATS(name, type, 12)                                                             \
+        KERNEL(name, .tile = { TO_8(name), [12] = name##_12 }, .unit = 1, .chunk = 512)
 #define INTEGER(name, type)                                                                                  \
-    SIZES(INTEGERS, name, type, false) INTEGERS(name, type, false, 6) INTEGERS(name, type, false, 8)         \
-    KERNEL(name, .tile = { TO_8(name) }, .unit = 32, .chunk = 64)
+    SIZES(INTEGERS, name, type, false)                                                                       \
+    INTEGERS(name, type, false, 6)                                                                           \
+    INTEGERS(name, type, false, 8) KERNEL(name, .tile = { TO_8(name) }, .unit = 32, .chunk = 64)
 /* Formats of four blocks together: 4 tokens, and beyond `up_to` tokens 8 from an expanded chunk */
 #define EXPANDING(name, type, up_to)                                                                         \
     SIZES(INTEGERS, name, type, false)                                                                       \
     SIZES(INTEGERS, name##_many, type, true)                                                                 \
-    INTEGERS(name##_many, type, true, 6) INTEGERS(name##_many, type, true, 8)                                \
-    static void name##_expand(const tile *t, uint8_t *to) { expand(type, t, to); }                           \
+    INTEGERS(name##_many, type, true, 6)                                                                     \
+    INTEGERS(name##_many, type, true, 8) static void name##_expand(const tile *t, uint8_t *to) {             \
+        expand(type, t, to);                                                                                 \
+    }                                                                                                        \
     KERNEL(name, .tile = { TO_4(name) }, .many = { TO_8(name##_many) }, .unit = 32, .chunk = EXPANDED_CHUNK, \
            .direct = up_to, .expand = name##_expand)
 

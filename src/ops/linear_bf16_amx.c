@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linear on AMX for bfloat16 weights: y[t][n] = sum over k of w[n][k] x[t][k] by tile products. Weights lie in bands of
- * 32 rows (base/tiles.h) and are the first operand of the product, tokens the second, so that a tile's row is a row's
- * run of k as the file has it and one token is a plain vector.
+/* linear on AMX for bfloat16 weights: y[t][n] = sum over k of w[n][k] x[t][k] by tile products. Weights lie
+ * in bands of 32 rows (base/tiles.h) and are the first operand of the product, tokens the second, so that a
+ * tile's row is a row's run of k as the file has it and one token is a plain vector.
  *
- * One arithmetic for any number of tokens: a result is summed 32 k at a time in the order of k, by the one rule of
- * the instruction (ops/amx.h). Columns of a tile do not meet, and a sum that waits in memory for the next chunk of
- * k loses nothing. So neither batch nor chunks nor threads change a bit.
+ * One arithmetic for any number of tokens: a result is summed 32 k at a time in the order of k, by the one
+ * rule of the instruction (ops/amx.h). Columns of a tile do not meet, and a sum that waits in memory for the
+ * next chunk of k loses nothing. So neither batch nor chunks nor threads change a bit.
  *
- * Up to 16 tokens are one tile wide and a band is read once, from end to end. More tokens: a chunk of k of a band
- * stays in the first-level cache while up to TOKENS tokens pass by in the order in which they lie; the sums of ROWS
- * rows wait in the second-level cache. */
+ * Up to 16 tokens are one tile wide and a band is read once, from end to end. More tokens: a chunk of k of a
+ * band stays in the first-level cache while up to TOKENS tokens pass by in the order in which they lie; the
+ * sums of ROWS rows wait in the second-level cache. */
 #include <immintrin.h>
 
 #include "base/tiles.h"
@@ -38,7 +38,8 @@ INLINE void transpose_out(float *y, int64_t step, const float *c, int64_t tokens
     }
     /* a[4 g + j]: in lane l, rows 4 g .. 4 g + 3 of token 4 l + j */
     _Pragma("GCC unroll 4") for (int j = 0; j < 4; j++) {
-        const __m512 p = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x44), q = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xee),
+        const __m512 p = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x44),
+                     q = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xee),
                      r = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x44),
                      s = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0xee);
         b[j] = _mm512_shuffle_f32x4(p, r, 0x88), b[4 + j] = _mm512_shuffle_f32x4(p, r, 0xdd);
@@ -48,8 +49,8 @@ INLINE void transpose_out(float *y, int64_t step, const float *c, int64_t tokens
         _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) _mm512_storeu_ps(y + i * step, b[i]);
         return;
     }
-    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++)
-        if (i < tokens) _mm512_mask_storeu_ps(y + i * step, mask, b[i]);
+    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) if (i < tokens)
+        _mm512_mask_storeu_ps(y + i * step, mask, b[i]);
 }
 
 /* Rows of w that exist in half `half` of the band at `row` */
@@ -96,14 +97,14 @@ static void multiply_few(const tk_args *a) {
 /* One thread's walk over some tokens */
 typedef struct walk {
     const tk_args *a;
-    int64_t n, steps;   /* of the weight; steps of 32 k */
-    int64_t t0, tokens; /* the tokens in hand */
-    int64_t from, count; /* the chunk of k in hand */
-    int64_t row;         /* of the band in hand */
+    int64_t n, steps;     /* of the weight; steps of 32 k */
+    int64_t t0, tokens;   /* the tokens in hand */
+    int64_t from, count;  /* the chunk of k in hand */
+    int64_t row;          /* of the band in hand */
     const uint8_t *tiles; /* the band's chunk */
-    float *sums;         /* of the band in hand: [blocks of 32 tokens][4 tiles] */
-    const uint8_t *next; /* weights to fetch meanwhile */
-    int64_t fetch;       /* lines of them for each block of tokens */
+    float *sums;          /* of the band in hand: [blocks of 32 tokens][4 tiles] */
+    const uint8_t *next;  /* weights to fetch meanwhile */
+    int64_t fetch;        /* lines of them for each block of tokens */
     amx_config whole, rest;
 } walk;
 
@@ -147,10 +148,12 @@ static void finish_block(const walk *w, int64_t t, const float *sums, int64_t m0
     }
 }
 
-/* The lines of y that the block of tokens at t will write: rows of y are far apart, and a store that misses waits */
+/* The lines of y that the block of tokens at t will write: rows of y are far apart, and a store that misses
+ * waits */
 static void fetch_out(const walk *w, int64_t t) {
     const char *y = (const char *)((float *)w->a->p[2] + t * w->n + w->row);
-    for (int64_t i = 0; i < 32; i++, y += w->n * 4) _mm_prefetch(y, _MM_HINT_T1), _mm_prefetch(y + 64, _MM_HINT_T1);
+    for (int64_t i = 0; i < 32; i++, y += w->n * 4)
+        _mm_prefetch(y, _MM_HINT_T1), _mm_prefetch(y + 64, _MM_HINT_T1);
 }
 
 /* All tokens in hand with the band's chunk */

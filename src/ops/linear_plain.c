@@ -32,7 +32,8 @@ static void expand(float (*w)[16], tk_dtype t, const uint8_t *panel, int64_t fro
         for (int64_t k = from; k < end; k++)
             for (int r = 0; r < 16; r++) {
                 const uint8_t *block = panel + k / 32 * 576;
-                w[k - from][r] = tk__e4m3_f32(block[64 + k % 32 * 16 + r]) * tk_bits_f32(tk_le32(block + r * 4));
+                w[k - from][r] =
+                    tk__e4m3_f32(block[64 + k % 32 * 16 + r]) * tk_bits_f32(tk_le32(block + r * 4));
             }
         break;
     case TK_P_BF16:

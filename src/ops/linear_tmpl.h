@@ -12,11 +12,12 @@
  * does not run faster with two (the sums' units are the limit, not the loads).
  *
  * Wanted: vf, vi      16 float32, 16 dwords
- *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8 vf_int
- *         vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_xor vi_srl vi_srl32 vi_sll32 vi_as_vf vi_u8 vi_u16
- *         vi_add16 vi_sub16 vi_mul16 vi_table vi_shuf      16 bytes everywhere; bytes picked from each 16
+ *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8
+ * vf_int vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_xor vi_srl vi_srl32 vi_sll32 vi_as_vf vi_u8
+ * vi_u16 vi_add16 vi_sub16 vi_mul16 vi_table vi_shuf      16 bytes everywhere; bytes picked from each 16
  *         dot_u8 dot_u4      sums += products of four bytes: weights (any byte; at most 63) times activations
- *         DOT_U8_START       where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the 128 */
+ *         DOT_U8_START       where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the
+ * 128 */
 #include "base/packed.h"
 #include "ops/ops.h"
 
@@ -88,7 +89,8 @@ INLINE void tile_float(const int type, const int mr, const tile *t) {
 }
 
 #ifdef vf_dot_bf16
-/* bfloat16 in both operands: two k a step, whose products one instruction adds; the last of an odd number alone */
+/* bfloat16 in both operands: two k a step, whose products one instruction adds; the last of an odd number
+ * alone */
 INLINE void step_pair(const int mr, vf sum[], const tile *t, int64_t k, const int both) {
     const vi w = vi_load(t->w + k * 32);
     __builtin_prefetch(t->w + k * 32 + t->ahead);
@@ -110,13 +112,15 @@ INLINE void tile_pairs(const int mr, const tile *t) {
 /* ---- integer formats ---- */
 
 /* Formats whose lines are costly to read are expanded for many tokens: a chunk of a panel becomes blocks of
- * plain bytes with float32 scales, from which all tokens are multiplied. A block: lines [8], scale, the minimum
- * or the second half's scale, the second minimum. The numbers, and so the results, are those of the packed form. */
+ * plain bytes with float32 scales, from which all tokens are multiplied. A block: lines [8], scale, the
+ * minimum or the second half's scale, the second minimum. The numbers, and so the results, are those of the
+ * packed form. */
 enum { EXPANDED_BLOCK = 704, EXPANDED_CHUNK = 16 };
 
 INLINE void expand(const int type, const tile *t, uint8_t *to) {
     const layout l = layout_of(type);
-    for (size_t b = (size_t)t->from; b < (size_t)t->to; b += (size_t)l.blocks, to += l.blocks * EXPANDED_BLOCK)
+    for (size_t b = (size_t)t->from; b < (size_t)t->to;
+         b += (size_t)l.blocks, to += l.blocks * EXPANDED_BLOCK)
         UNROLL for (int half = 0; half < l.halves; half++) {
             vi w[4];
             vf scale, low;
@@ -136,8 +140,8 @@ INLINE void expand(const int type, const tile *t, uint8_t *to) {
 }
 
 /* Adds the products of one half of the blocks b .. b + l.blocks, which begin at `room` when expanded */
-INLINE void add_blocks(const int type, const layout l, const int mr, const bool expanded, const tile *t, vf sum[],
-                       size_t b, const uint8_t *room, const int half) {
+INLINE void add_blocks(const int type, const layout l, const int mr, const bool expanded, const tile *t,
+                       vf sum[], size_t b, const uint8_t *room, const int half) {
     const int chains = l.blocks == 1 && mr <= 2 ? 2 : 1; /* few results: more sums, so that none need wait */
     const tk_a8 *x = (const tk_a8 *)t->x + b * t->x_step;
     vi s[4][16], w[4];
@@ -183,7 +187,8 @@ INLINE void tile_integer(const int type, const int mr, const bool expanded, cons
     const uint8_t *room = t->w;
     vf sum[16];
     UNROLL for (int i = 0; i < mr; i++) sum[i] = begin(t, i);
-    for (size_t b = (size_t)t->from; b < (size_t)t->to; b += (size_t)l.blocks, room += l.blocks * EXPANDED_BLOCK)
+    for (size_t b = (size_t)t->from; b < (size_t)t->to;
+         b += (size_t)l.blocks, room += l.blocks * EXPANDED_BLOCK)
         UNROLL for (int half = 0; half < l.halves; half++) {
             if (expanded) {
                 UNROLL for (int z = 0; z < l.blocks; z++)
@@ -202,9 +207,9 @@ INLINE void tile_integer(const int type, const int mr, const bool expanded, cons
  * between two passes over the weights, so that they stay in the second-level cache. */
 enum { MOST = 12, FEW = 32 };
 typedef struct scheme {
-    tile_fn *tile[MOST + 1], *many[MOST + 1]; /* many: those that multiply what `expand` made */
-    int unit, chunk;                          /* k of a step of from .. to; steps of a chunk */
-    int direct;                               /* most tokens without expand */
+    tile_fn *tile[MOST + 1], *many[MOST + 1];   /* many: those that multiply what `expand` made */
+    int unit, chunk;                            /* k of a step of from .. to; steps of a chunk */
+    int direct;                                 /* most tokens without expand */
     void (*expand)(const tile *t, uint8_t *to); /* or NULL */
 } scheme;
 
@@ -221,8 +226,8 @@ static int64_t tile_tokens(tile_fn *const *tiles, int64_t left) {
     return size;
 }
 
-/* Tokens t0 .. t1 (of integers: whole groups) with the panel of t, whose first row is `row`. x: where k = 0 of
- * float token t0 is or would be */
+/* Tokens t0 .. t1 (of integers: whole groups) with the panel of t, whose first row is `row`. x: where k = 0
+ * of float token t0 is or would be */
 static void multiply_panel(const tk_args *a, tile *t, const uint8_t *x, int64_t row, int64_t t0, int64_t t1,
                            tile_fn *const *tiles) {
     const int64_t tokens = TK_DIM(a, 't'), k = TK_DIM(a, 'k');
@@ -241,10 +246,10 @@ static void multiply_panel(const tk_args *a, tile *t, const uint8_t *x, int64_t 
     }
 }
 
-/* What is far ahead by the time that it is needed. When several tiles read a panel, the next panel. One or two
- * tokens: AMD's own prefetchers do better alone (Zen 4: 33 GB/s a core against 28), and some virtual Intel
- * machines have none; from three tokens on they lose the weights beside the activations (Zen 4, 8 tokens: 1.2
- * to 1.8 times the speed with it). */
+/* What is far ahead by the time that it is needed. When several tiles read a panel, the next panel. One or
+ * two tokens: AMD's own prefetchers do better alone (Zen 4: 33 GB/s a core against 28), and some virtual
+ * Intel machines have none; from three tokens on they lose the weights beside the activations (Zen 4, 8
+ * tokens: 1.2 to 1.8 times the speed with it). */
 static size_t fetch_ahead(int64_t tokens, int64_t most, size_t panel) {
     if (tokens > most) return panel;
     if (tokens > 2) return 4096;
@@ -255,9 +260,9 @@ static size_t fetch_ahead(int64_t tokens, int64_t most, size_t panel) {
 #endif
 }
 
-/* Plain numbers t->from .. t->to of tokens t0 .. t1, one after the other in this thread's scratch: in place, tokens
- * a power of two apart would push each other out of the first-level cache (k = 2048: half the speed). Returns
- * where k = 0 of token t0 would be. */
+/* Plain numbers t->from .. t->to of tokens t0 .. t1, one after the other in this thread's scratch: in place,
+ * tokens a power of two apart would push each other out of the first-level cache (k = 2048: half the speed).
+ * Returns where k = 0 of token t0 would be. */
 static const uint8_t *gather(const tk_args *a, tile *t, int64_t t0, int64_t t1) {
     const size_t size = (size_t)tk_formats[a->type[0]].bytes, row = (size_t)TK_DIM(a, 'k') * size;
     const size_t skip = (size_t)t->from * size, bytes = (size_t)(t->to - t->from) * size;

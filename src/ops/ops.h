@@ -64,10 +64,10 @@ typedef size_t tk_scratch(const tk_dim dim[26], int nth);
  *   ck  [P][g][S/16][D][16]   16 keys side by side: a score needs no horizontal sum
  *   cv  [P][g][S][D]
  * Q8_0 holds the same bytes in total (34 for 32 numbers); how they lie is private to those kernels.
- * On CUDA keys and values lie alike. F16 and BF16, D a multiple of 16: [P][g][S/8][D/8][8][8], blocks of 8 keys by 8
- * numbers (128 bytes), which tensor cores, ldmatrix and plain bulk copies take as they are; else rows, [P][g][S][D].
- * TK_KV_PLACE is the place of number d in row (P g + head) S + offset. Q8_0: rows of that format.
- * Slot of a token: page * page_size + offset in the page. Slot < 0 (padding) is not written.
+ * On CUDA keys and values lie alike. F16 and BF16, D a multiple of 16: [P][g][S/8][D/8][8][8], blocks of 8
+ * keys by 8 numbers (128 bytes), which tensor cores, ldmatrix and plain bulk copies take as they are; else
+ * rows, [P][g][S][D]. TK_KV_PLACE is the place of number d in row (P g + head) S + offset. Q8_0: rows of that
+ * format. Slot of a token: page * page_size + offset in the page. Slot < 0 (padding) is not written.
  *
  * Attention (attn for training, attn_paged for serving) visits keys in blocks counted from key 0 of the
  * sequence, so that both give the same bits for a float32 cache, whatever the page size. */

@@ -26,7 +26,8 @@ static inline void transpose_in(uint32_t *to, const float *x, int64_t step, int6
         a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
         a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
     }
-    _Pragma("GCC unroll 4") for (int j = 0; j < 4; j++) { /* a[4 g + j]: in lane l, pair 4 l + j of tokens 4 g .. */
+    _Pragma("GCC unroll 4") for (int j = 0; j < 4;
+                                 j++) { /* a[4 g + j]: in lane l, pair 4 l + j of tokens 4 g .. */
         const __m512i p = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x44),
                       q = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xee),
                       r = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x44),
@@ -38,8 +39,9 @@ static inline void transpose_in(uint32_t *to, const float *x, int64_t step, int6
     }
 }
 
-/* Steps from .. end (of 32 k) of `live` tokens, the first of them token `row` of the matrix, whose rows of numbers
- * are `stride` apart in x; x is where that token's step `from` is. The tokens are a whole group or fewer. */
+/* Steps from .. end (of 32 k) of `live` tokens, the first of them token `row` of the matrix, whose rows of
+ * numbers are `stride` apart in x; x is where that token's step `from` is. The tokens are a whole group or
+ * fewer. */
 void tk__a16_run_amx(const tk_args *a, int operand, int64_t row, int64_t live, const float *x, int64_t stride,
                      int64_t from, int64_t end) {
     const int64_t cols = TK_DIM(a, 'k'), chunk = tk__a16_chunk(cols);

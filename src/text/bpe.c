@@ -62,7 +62,8 @@ static bool candidate(const tk__work *w, const char *s, int32_t i, int32_t j, tk
         c->key = (uint64_t)m->rank << 32 | (uint32_t)i, c->id = m->id;
         return true;
     }
-    if (c->len > t->longest || a->id < -1 || b->id < -1 || t->letters_only) return false; /* below -1: frozen */
+    if (c->len > t->longest || a->id < -1 || b->id < -1 || t->letters_only)
+        return false; /* below -1: frozen */
     int32_t id = tk__pieces_get(&t->ids, s + a->at, c->len);
     if (id < 0 || (t->flags[id] & TK_FLAG_NO_MERGE)) return false;
     c->key = (uint64_t)score_key(t->score[id]) << 32 | (uint32_t)i, c->id = id;
@@ -163,7 +164,8 @@ static tk_status put_missing(start *z, const char *letter, unsigned len) {
     return TK_OK;
 }
 
-/* A letter that is spelled with an affix: the prefix if it is not the word's first, the suffix if its last. */
+/* A letter that is spelled with an affix: the prefix if it is not the word's first, the suffix if its last.
+ */
 static tk_status put_spelled(start *z, const char *s, size_t n, size_t i, unsigned len) {
     const tk_tokenizer *t = z->w->t;
     tk_buf *b = &z->w->spelled;
@@ -408,7 +410,8 @@ static bool safe_mark(const tk_tokenizer *t, tk_str mark) {
     for (size_t i = 0; i < t->merges.cap; i++)
         if (t->merges.slot[i].left >= 0 && crosses(symbol_text(t, t->merges.slot[i].id), mark)) return false;
     for (size_t i = 0; t->kind == TK_MODEL_SPM && i < t->ids.n; i++)
-        if (!(t->flags[t->ids.entry[i].id] & TK_FLAG_NO_MERGE) && crosses(t->ids.entry[i].key, mark)) return false;
+        if (!(t->flags[t->ids.entry[i].id] & TK_FLAG_NO_MERGE) && crosses(t->ids.entry[i].key, mark))
+            return false;
     return true;
 }
 

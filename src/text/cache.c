@@ -149,8 +149,8 @@ tk__image *tk__image_open(const char *path, const uint8_t *key) {
     close(fd);
     tk__image *m = p != MAP_FAILED ? malloc(sizeof *m) : NULL;
     const head *h = p;
-    if (!m || !check_head(h, size) || (key && memcmp(h->key, key, 16) != 0) || h->checksum != checksum(p, size) ||
-        !check_body(p)) {
+    if (!m || !check_head(h, size) || (key && memcmp(h->key, key, 16) != 0) ||
+        h->checksum != checksum(p, size) || !check_body(p)) {
         if (p != MAP_FAILED) munmap(p, size);
         free(m);
         return NULL;

@@ -112,7 +112,8 @@ static tk_status cut(tk__work *w, const tk__trie *trie, unsigned flags, tk_str t
 static tk_status run_plain(tk__work *w, const char *s, size_t n) { return tk__pretok_run(w, 0, s, n); }
 
 static tk_status run_normalized(tk__work *w, const char *s, size_t n) {
-    size_t first = s == w->text ? tk__utf8_len(*s) : 0; /* of these bytes, what comes from the first character */
+    size_t first =
+        s == w->text ? tk__utf8_len(*s) : 0; /* of these bytes, what comes from the first character */
     TK_TRY(tk__normalize(w->t, w->norm, &s, &n, &first));
     w->first = s, w->first_end = s + first;
     return cut(w, w->t->cut_normalized, w->flags, (tk_str){ s, n }, run_plain);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Hugging Face's tokenizer.json and tokenizer_config.json. Every stage is read by the row of its type; a
  * type without a row is refused by name. "truncation" and "padding" are left to the caller of encode, as
- * transformers does: a file's truncation must not cut a prompt that nobody asked to cut. Numbers are read as reals, since real files hold integers beyond 64 bits. */
+ * transformers does: a file's truncation must not cut a prompt that nobody asked to cut. Numbers are read as
+ * reals, since real files hold integers beyond 64 bits. */
 #include <stdlib.h>
 
 #include "text/tokenizer.h"
@@ -148,11 +149,11 @@ static tk_status parse_model(tk_tokenizer *t, const json_t *j) {
     const char *type = json_string_value(json_object_get(j, "type"));
     if (!json_is_object(j)) return TK_FAIL(TK_E_FORMAT, "this is not a tokenizer.json\nit has no \"model\"");
     if (!type) /* files from before the key existed */
-        type = json_object_get(j, "merges")                       ? "BPE"
-               : json_is_array(json_object_get(j, "vocab"))       ? "Unigram"
+        type = json_object_get(j, "merges")                     ? "BPE"
+               : json_is_array(json_object_get(j, "vocab"))     ? "Unigram"
                : json_object_get(j, "max_input_chars_per_word") ? "WordPiece"
-               : json_object_get(j, "unk_token")                  ? "WordLevel"
-                                                                  : NULL;
+               : json_object_get(j, "unk_token")                ? "WordLevel"
+                                                                : NULL;
     for (size_t i = 0; type && i < TK_COUNT(models); i++)
         if (!strcmp(models[i].type, type)) return models[i].parse(t, j);
     return tk__unknown_stage("tokenizer model", type ? type : "(none)");
@@ -239,7 +240,8 @@ static tk_status parse_post(tk_tokenizer *t, const json_t *j, int depth, bool *c
     if (!strcmp(type, "Sequence")) {
         size_t i;
         json_t *e;
-        json_array_foreach(json_object_get(j, "processors"), i, e) TK_TRY(parse_post(t, e, depth + 1, closed));
+        json_array_foreach(json_object_get(j, "processors"), i, e)
+            TK_TRY(parse_post(t, e, depth + 1, closed));
         return TK_OK;
     }
     for (size_t i = 0; i < TK_COUNT(posts); i++) {
@@ -288,7 +290,8 @@ static tk_status fill(tk_tokenizer *t, const json_t *j, const json_t *config) {
     const json_t *version = json_object_get(j, "version");
     bool closed = false;
     if (version && (!json_is_string(version) || strcmp(json_string_value(version), "1.0") != 0))
-        return TK_FAIL(TK_E_UNSUPPORTED, "this tokenizer.json has version \"%.60s\"\nonly version 1.0 is known",
+        return TK_FAIL(TK_E_UNSUPPORTED,
+                       "this tokenizer.json has version \"%.60s\"\nonly version 1.0 is known",
                        json_is_string(version) ? json_string_value(version) : "(none)");
     TK_TRY(parse_model(t, json_object_get(j, "model")));
     TK_TRY(tk__normalizers_parse(t, json_object_get(j, "normalizer")));
@@ -330,8 +333,9 @@ tk_status tk_tokenizer_from_json(tk_tokenizer **out, tk_str json, const tk_str *
     tk__big big = { 0 };
     tk_status s = load_small(&j, json, &big);
     if (s == TK_OK && config) s = load(&c, *config, "tokenizer_config.json");
-    size_t expected = big.image ? 0 : big.vocab.s ? big.vocab.n / 20 : 
-                      json_object_size(json_object_get(json_object_get(j, "model"), "vocab"));
+    size_t expected = big.image     ? 0
+                      : big.vocab.s ? big.vocab.n / 20
+                                    : json_object_size(json_object_get(json_object_get(j, "model"), "vocab"));
     if (s == TK_OK) s = tk__tokenizer_new(&t, expected);
     if (s == TK_OK) {
         t->big = big.image || big.vocab.s ? &big : NULL;

@@ -7,11 +7,19 @@
 #include "text/tokenizer.h"
 
 /* What stands for a class beyond ASCII, and the class's ASCII members; for use inside brackets */
-#define N "\xD1" "0-9"
-#define L "\xD2" "A-Za-z"
-#define P "\xD3" "!-#%-*,-/:;?@\\[-\\]_{}"
+#define N                                                                                                    \
+    "\xD1"                                                                                                   \
+    "0-9"
+#define L                                                                                                    \
+    "\xD2"                                                                                                   \
+    "A-Za-z"
+#define P                                                                                                    \
+    "\xD3"                                                                                                   \
+    "!-#%-*,-/:;?@\\[-\\]_{}"
 #define M "\xD4"
-#define S "\xD5" "$+<=>\\^`|~"
+#define S                                                                                                    \
+    "\xD5"                                                                                                   \
+    "$+<=>\\^`|~"
 
 #define ANY_S "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 #define WORD "[^\\r\\n" L N "]?[" L "]+"
@@ -23,7 +31,8 @@
 #define CASED(upper, lower, suffix)                                                                          \
     "[^\\r\\n" L N "]?" upper "*" lower "+" suffix "|[^\\r\\n" L N "]?" upper "+" lower "*" suffix
 #define SIGNS_WORD "[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n" L P S "]?[" L M "]+"
-#define CUT_AT_MARKS " ?[^(\\s|.,!?\xE2\x80\xA6\xE3\x80\x82\xEF\xBC\x8C\xE3\x80\x81\xE0\xA5\xA4\xDB\x94\xD8\x8C)]+"
+#define CUT_AT_MARKS                                                                                         \
+    " ?[^(\\s|.,!?\xE2\x80\xA6\xE3\x80\x82\xEF\xBC\x8C\xE3\x80\x81\xE0\xA5\xA4\xDB\x94\xD8\x8C)]+"
 /* CJK, the Samaritan to Devanagari-and-beyond range that DeepSeek's first models name, Hangul */
 #define FAR_EAST "[\xE4\xB8\x80-\xE9\xBE\xA5\xE0\xA0\x80-\xE4\xB8\x80\xEA\xB0\x80-\xED\x9F\xBF]+"
 
@@ -59,9 +68,10 @@ static const step bloom_steps[STEPS] = { { .text = CUT_AT_MARKS } };
 static const step viking_steps[STEPS] = { { .text = CUT_AT_MARKS }, { tk__split_number_llama } };
 static const step whitespace_steps[STEPS] = { { .text = "\\S+" } };
 static const step jais2_steps[STEPS] = {
-    { .collapsed = ANY_S "|" WORD "|[" N "]{1,3}|" OTHER "[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|"
-                         "\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|"
-                         "\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}" }
+    { .collapsed =
+          ANY_S "|" WORD "|[" N "]{1,3}|" OTHER "[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|"
+                "\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|"
+                "\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}" }
 };
 static const step spark_steps[STEPS] = {
     { tk__split_3numbers_llama },
@@ -70,10 +80,12 @@ static const step spark_steps[STEPS] = {
     { tk__split_number_llama },
 };
 static const step youtu_steps[STEPS] = {
-    { .text = "[\xEA\xB0\x80-\xED\x9E\xA3\xE3\x84\xB1-\xE3\x86\x8E]+|[\xEF\xBC\x81\xE2\x80\xA6\xE2\x80\x9C\xE2\x80\x9D"
-              "\xE2\x80\x98\xE2\x80\x99\xE2\x80\x94\xEF\xBC\x9A\xEF\xBC\x9B\xEF\xBC\x8C\xE3\x80\x81-\xE3\x80\xBF"
-              "\xEF\xB8\xB0-\xEF\xB9\x8F]+|[\xE3\x84\x85-\xE3\x84\xAF]+|[\xE4\xB8\x80-\xE9\xBE\xA5"
-              "\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+" },
+    { .text =
+          "[\xEA\xB0\x80-\xED\x9E\xA3\xE3\x84\xB1-\xE3\x86\x8E]+|["
+          "\xEF\xBC\x81\xE2\x80\xA6\xE2\x80\x9C\xE2\x80\x9D"
+          "\xE2\x80\x98\xE2\x80\x99\xE2\x80\x94\xEF\xBC\x9A\xEF\xBC\x9B\xEF\xBC\x8C\xE3\x80\x81-\xE3\x80\xBF"
+          "\xEF\xB8\xB0-\xEF\xB9\x8F]+|[\xE3\x84\x85-\xE3\x84\xAF]+|[\xE4\xB8\x80-\xE9\xBE\xA5"
+          "\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+" },
     { .collapsed = CASED("[" L M "]", "[" L M "]", ANY_S "?") "|[" N "]|" OTHER "[\\r\\n/]*|" LINES },
 };
 static const step tiny_aya_steps[STEPS] = {
@@ -85,25 +97,27 @@ static const step granite_steps[STEPS] = {
 };
 static const step deepseek_llm_steps[STEPS] = {
     { .text = "[\r\n]" },
-    { .text = "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛ"
-              "ὝὟ-\xE1\xBD\xBDᾀ-ᾴᾶ-ᾼ\xE1\xBE\xBEῂ-ῄῆ-ῌῐ-\xE1\xBF\x93ῖ-\xE1\xBF\x9Bῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\xE2\x84\xA6ℨ"
-              "\xE2\x84\xAA-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+" },
+    { .text = "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-"
+              "Ჿᴀ-"
+              "ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛ"
+              "ὝὟ-\xE1\xBD\xBDᾀ-ᾴᾶ-ᾼ\xE1\xBE\xBEῂ-ῄῆ-ῌῐ-\xE1\xBF\x93ῖ-\xE1\xBF\x9Bῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-"
+              "ℝℤ\xE2\x84\xA6ℨ"
+              "\xE2\x84\xAA-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-"
+              "𐑏𐒰-"
+              "𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+" },
     { .text = "\\s?[!-/:-~！-／：-～‘-‟\xE3\x80\x80-。]+" },
     { .text = "\\s+\\z" },
     { .text = FAR_EAST },
     { .collapsed = "[" N "]+" },
 };
 static const step deepseek_coder_steps[STEPS] = {
-    { .text = "[\r\n]" },  { .collapsed = "\\s?[" L "]+" }, { .collapsed = "\\s?[" P "]+" },
+    { .text = "[\r\n]" }, { .collapsed = "\\s?[" L "]+" }, { .collapsed = "\\s?[" P "]+" },
     { .text = FAR_EAST }, { tk__split_number_llama },
 };
 static const step chameleon_steps[STEPS] = {
-    { .text = "<sentinel:[0-9]+>" },
-    { .text = "(?:IMGIMG)(?:(?:A|B|C|D|E|F|G|H|I){1,4})Z" },
-    { .text = "(?:[\\t\\n]|    |  )" },
-    { tk__split_number_llama },
-    { .collapsed = "[" P "!-/:-@\\[-`{-~]" },
-    { tk__split_gpt2_llama },
+    { .text = "<sentinel:[0-9]+>" },          { .text = "(?:IMGIMG)(?:(?:A|B|C|D|E|F|G|H|I){1,4})Z" },
+    { .text = "(?:[\\t\\n]|    |  )" },       { tk__split_number_llama },
+    { .collapsed = "[" P "!-/:-@\\[-`{-~]" }, { tk__split_gpt2_llama },
 };
 static const step bailing_steps[STEPS] = {
     { .collapsed = "'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|" WORD "|[" N "]|" OTHER
@@ -117,7 +131,9 @@ static const step ufakzeka_steps[STEPS] = {
 };
 static const step afmoe_steps[STEPS] = {
     { tk__split_afmoe_llama },
-    { .text = "[一-鿿㐀-䶿豈-\xEF\xAB\xBF\xE3\x81\x80-ゟ゠-ヿ･-ﾟ⼀-\xE2\xBF\x9Fเ-\xE0\xB9\xBF\xE0\xBA\x80-\xE0\xBB\xBFក-"
+    { .text = "[一-鿿㐀-䶿豈-\xEF\xAB\xBF\xE3\x81\x80-ゟ゠-ヿ･-ﾟ⼀-\xE2\xBF\x9Fเ-"
+              "\xE0\xB9\xBF\xE0\xBA\x80-"
+              "\xE0\xBB\xBFក-"
               "\xE1\x9F\xBFက-႟ꩠ-ꩿꧠ-\xEA\xA7\xBF가-\xED\x9E\xAFᄀ-ᇿ]+" },
     { tk__split_deepseek_llama },
 };
@@ -136,7 +152,8 @@ static const struct {
     tk__llama_pre also;
 } rows[] = {
     { " default ", default_steps, { 0 } },
-    { " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert exaone4 mpt olmo "
+    { " gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert exaone4 mpt "
+      "olmo "
       "jais trillion granite-docling jina-v1-en jina-v2-code roberta-bpe ",
       gpt2_steps,
       { 0 } },
@@ -148,7 +165,9 @@ static const struct {
     { " dbrx smaug-bpe ", llama3_steps, { 0 } },
     { " chatglm-bpe ", llama3_steps, { .no_bos = true } },
     { " glm4 glm5 ", llama3_steps, { .no_bos = true, .ignore_merges = true } },
-    { " qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 megrez hunyuan solar-open grok-2 ", qwen2_steps, { 0 } },
+    { " qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 megrez hunyuan solar-open grok-2 ",
+      qwen2_steps,
+      { 0 } },
     { " qwen35 ", qwen35_steps, { 0 } },
     { " jais-2 ", jais2_steps, { 0 } },
     { " deepseek-llm ", deepseek_llm_steps, { 0 } },
@@ -179,7 +198,8 @@ static const struct {
     { " whitespace ", whitespace_steps, { .raw = true } },
 };
 
-/* ---- running a pattern ---------------------------------------------------------------------------------- */
+/* ---- running a pattern ----------------------------------------------------------------------------------
+ */
 
 static char collapse(uint32_t c, unsigned r) {
     if (c < 128) return (char)c;
@@ -246,7 +266,8 @@ tk_status tk__llama_pre_add(tk_tokenizer *t, const char *name, tk__llama_pre *ou
     snprintf(word, sizeof word, " %.60s ", name);
     for (size_t i = 0; *name && strlen(name) < 60 && !strchr(name, ' ') && i < TK_COUNT(rows); i++) {
         if (!strstr(rows[i].names, word)) continue;
-        for (int k = 0; k < STEPS && (rows[i].steps[k].split || rows[i].steps[k].collapsed || rows[i].steps[k].text);
+        for (int k = 0;
+             k < STEPS && (rows[i].steps[k].split || rows[i].steps[k].collapsed || rows[i].steps[k].text);
              k++)
             TK_TRY(add_step(t, &rows[i].steps[k]));
         *out = rows[i].also;

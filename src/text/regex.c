@@ -47,8 +47,7 @@ static tk_status start(void) {
 static tk_status compile(tk__regex *r, tk_str text, OnigEncoding encoding) {
     OnigErrorInfo info;
     const UChar *from = (const UChar *)(text.s ? text.s : "");
-    int rc =
-        onig_new(&r->onig, from, from + text.n, ONIG_OPTION_NONE, encoding, ONIG_SYNTAX_DEFAULT, &info);
+    int rc = onig_new(&r->onig, from, from + text.n, ONIG_OPTION_NONE, encoding, ONIG_SYNTAX_DEFAULT, &info);
     if (rc == ONIG_NORMAL) return TK_OK;
     UChar why[ONIG_MAX_ERROR_MESSAGE_LEN];
     onig_error_code_to_str(why, rc, &info);

@@ -25,8 +25,9 @@ void tk_ids_free(tk_ids *ids);
 /* A vocabulary as GGUF's tokenizer.ggml.* keys hold it. Everything is copied by tk_tokenizer_from_vocab,
  * nothing needs to outlive the call. */
 typedef struct tk_vocab {
-    const char *model; /* tokenizer.ggml.model: "gpt2", "llama", "bert", "t5", "rwkv", "gemma4", "whitespace" */
-    const char *pre;   /* tokenizer.ggml.pre, NULL if absent */
+    const char
+        *model;      /* tokenizer.ggml.model: "gpt2", "llama", "bert", "t5", "rwkv", "gemma4", "whitespace" */
+    const char *pre; /* tokenizer.ggml.pre, NULL if absent */
     size_t n_tokens, n_merges;
     const tk_str *tokens;
     const float *scores;  /* [n_tokens] or NULL */
@@ -77,8 +78,9 @@ tk_status tk_tokenizer_from_tokbin(tk_tokenizer **out, const void *data, size_t 
 tk_status tk_tokenizer_from_llmc(tk_tokenizer **out, const void *data, size_t n);
 /* A SentencePiece .model: the ids of the sentencepiece package. */
 tk_status tk_tokenizer_from_sentencepiece(tk_tokenizer **out, const void *data, size_t n);
-/* A tokenizer.json, a SentencePiece .model, a tiktoken rank file (its name says which), a tok*.bin; or a folder with one
- * of them, or with vocab.json and merges.txt, or vocab.txt. tokenizer_config.json beside it is read too. */
+/* A tokenizer.json, a SentencePiece .model, a tiktoken rank file (its name says which), a tok*.bin; or a
+ * folder with one of them, or with vocab.json and merges.txt, or vocab.txt. tokenizer_config.json beside it
+ * is read too. */
 tk_status tk_tokenizer_open(tk_tokenizer **out, const char *path);
 void tk_tokenizer_free(tk_tokenizer *t); /* NULL is fine */
 
@@ -131,5 +133,5 @@ bool tk_tokenizer_adds_bos(const tk_tokenizer *t); /* ADD_SPECIAL puts bos first
 
 typedef enum tk_special { TK_BOS, TK_EOS, TK_EOT, TK_UNK, TK_PAD, TK_SPECIALS } tk_special;
 int32_t tk_tokenizer_special(const tk_tokenizer *t, tk_special which); /* -1: none */
-const char *tk_tokenizer_model(const tk_tokenizer *t);                 /* "BPE", "SPM", "WPM", ...: for `show` */
+const char *tk_tokenizer_model(const tk_tokenizer *t); /* "BPE", "SPM", "WPM", ...: for `show` */
 #endif

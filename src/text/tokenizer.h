@@ -48,16 +48,16 @@ void tk__utf8_clean(tk_buf *b, const char *s, size_t n);
 
 /* What a pattern can ask of a code point; several bits may be set. */
 enum {
-    TK_CP_L = 1,       /* \p{L} */
-    TK_CP_N = 2,       /* \p{N} */
-    TK_CP_S = 4,       /* \s: White_Space */
-    TK_CP_P = 8,       /* \p{P} */
-    TK_CP_W = 16,      /* \w as the regex crate has it */
-    TK_CP_NUMERIC = 32, /* Rust's char::is_numeric */
-    TK_CP_M = 64,       /* \p{M} */
-    TK_CP_SYMBOL = 128, /* \p{S} */
-    TK_CP_UPPER = 256,  /* \p{Lu} or \p{Lt} */
-    TK_CP_LOWER = 512,  /* \p{Ll} */
+    TK_CP_L = 1,           /* \p{L} */
+    TK_CP_N = 2,           /* \p{N} */
+    TK_CP_S = 4,           /* \s: White_Space */
+    TK_CP_P = 8,           /* \p{P} */
+    TK_CP_W = 16,          /* \w as the regex crate has it */
+    TK_CP_NUMERIC = 32,    /* Rust's char::is_numeric */
+    TK_CP_M = 64,          /* \p{M} */
+    TK_CP_SYMBOL = 128,    /* \p{S} */
+    TK_CP_UPPER = 256,     /* \p{Lu} or \p{Lt} */
+    TK_CP_LOWER = 512,     /* \p{Ll} */
     TK_CP_MODIFIER = 1024, /* \p{Lm} or \p{Lo} */
     TK_CP_C = 2048         /* Cc, Cf, Cs, Co */
 };
@@ -171,7 +171,8 @@ tk_status tk__trie_new(tk__trie **out);
 tk_status tk__trie_add(tk__trie *t, const char *s, size_t n, int32_t value);
 /* Leftmost, then longest match at or after `from`; its end, or 0 for none. */
 size_t tk__trie_find(const tk__trie *t, const char *s, size_t n, size_t from, size_t *start, int32_t *value);
-/* Walking by hand: 0 is the root; the child of a node, or -1; the value of the key that ends at a node, or -1. */
+/* Walking by hand: 0 is the root; the child of a node, or -1; the value of the key that ends at a node, or
+ * -1. */
 int32_t tk__trie_step(const tk__trie *t, int32_t node, uint8_t byte);
 int32_t tk__trie_value(const tk__trie *t, int32_t node);
 void tk__trie_free(tk__trie *t);
@@ -181,8 +182,9 @@ void tk__trie_free(tk__trie *t);
 
 typedef struct tk__work tk__work;
 
-/* normalizers.c, normal_forms.c. *first: how many bytes at the start of the text stem from the first character of
- * all that is encoded; a stage turns it into the same for its result (Metaspace's "first" asks). */
+/* normalizers.c, normal_forms.c. *first: how many bytes at the start of the text stem from the first
+ * character of all that is encoded; a stage turns it into the same for its result (Metaspace's "first" asks).
+ */
 typedef struct tk__normalizer tk__normalizer;
 struct tk__normalizer {
     tk_status (*run)(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
@@ -200,7 +202,8 @@ tk_status tk__normalizers_parse(tk_tokenizer *t, const json_t *j);
 tk_status tk__normalize_prepend(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
 tk_status tk__normalize_replace(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
 tk_status tk__normalize_unicode(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
-tk_status tk__normalize_charsmap(const tk__normalizer *z, const char *s, size_t n, tk_buf *out, size_t *first);
+tk_status tk__normalize_charsmap(const tk__normalizer *z, const char *s, size_t n, tk_buf *out,
+                                 size_t *first);
 /* All normalizers, one after the other, through two buffers; *s, *n: the text, then the result. */
 tk_status tk__normalize(const tk_tokenizer *t, tk_buf two[2], const char **s, size_t *n, size_t *first);
 
@@ -274,7 +277,8 @@ typedef struct tk__search { /* what searches of one text share; zero-initialized
 tk_status tk__regex_new(tk__regex **out, const char *pattern);
 /* regex_sets.c: appends a pattern that means in this Oniguruma what `pattern` means in Hugging Face's. */
 tk_status tk__regex_translate(tk_buf *out, const char *pattern);
-/* A pattern of our own, compiled as it stands: over single bytes without classes beyond ASCII, or over UTF-8. */
+/* A pattern of our own, compiled as it stands: over single bytes without classes beyond ASCII, or over UTF-8.
+ */
 tk_status tk__regex_new_plain(tk__regex **out, const char *pattern, bool bytes);
 /* Next match at or after `from`, into *z. */
 tk_status tk__regex_find(const tk__regex *r, tk__search *z, const char *s, size_t n, size_t from);
@@ -304,16 +308,16 @@ struct tk__llama {
     size_t n_special;
     uint8_t *attr;          /* [size] TK_ATTR_* */
     tk__pieces at_start[2]; /* special tokens -> index into special; 1: those that are text unless parsed */
-    uint32_t *lengths;      /* of special tokens, by first byte: lengths[first_length[b]..first_length[b + 1]) */
+    uint32_t *lengths; /* of special tokens, by first byte: lengths[first_length[b]..first_length[b + 1]) */
     uint32_t first_length[257];
     bool space_prefix, escape_spaces, merge_spaces, lowercase, strip_accents;
-    bool drop_spaces;        /* model "whitespace" */
-    bool whole_newlines;     /* a run of line ends is looked up as a piece first */
-    tk__trie *trie;          /* RWKV, UGM: all pieces that count */
-    tk__trie *user;          /* UGM: user-defined pieces, which normalization leaves alone */
-    tk__pieces ghosts;       /* BPE: texts that merges pass through without being tokens; ids from size up */
-    float unknown_score;     /* UGM */
-    uint8_t *charsmap;       /* UGM: 4 bytes, array, strings; NULL: none */
+    bool drop_spaces;    /* model "whitespace" */
+    bool whole_newlines; /* a run of line ends is looked up as a piece first */
+    tk__trie *trie;      /* RWKV, UGM: all pieces that count */
+    tk__trie *user;      /* UGM: user-defined pieces, which normalization leaves alone */
+    tk__pieces ghosts;   /* BPE: texts that merges pass through without being tokens; ids from size up */
+    float unknown_score; /* UGM */
+    uint8_t *charsmap;   /* UGM: 4 bytes, array, strings; NULL: none */
     size_t n_charsmap;
     const char *kind; /* "BPE", "SPM", ... */
 };
@@ -322,7 +326,7 @@ enum { TK_PIECE_MAX = 1024 }; /* bytes of a piece where a search at each positio
 /* What llama.cpp derives from a pre-tokenizer's name */
 typedef struct tk__llama_pre {
     bool ignore_merges, add_bos, no_bos; /* no_bos: none unless the file names one */
-    bool force_bos, raw;                          /* raw: no byte-level alphabet */
+    bool force_bos, raw;                 /* raw: no byte-level alphabet */
     bool escape, whole_newlines;
 } tk__llama_pre;
 tk_status tk__llama_pre_add(tk_tokenizer *t, const char *name, tk__llama_pre *out);
@@ -364,8 +368,8 @@ enum {
 };
 struct tk__decoder {
     int kind;
-    bool fused;         /* a stage before it glued all tokens into one text */
-    bool whole;         /* it needs all of that text at once */
+    bool fused; /* a stage before it glued all tokens into one text */
+    bool whole; /* it needs all of that text at once */
     struct tk__regex *regex;
     tk_str a, b;        /* Replace: a by b. Strip: a, one character */
     size_t start, stop; /* Strip: how many of them at either end */
@@ -376,7 +380,14 @@ tk_status tk__decoders_parse(tk_tokenizer *t, const json_t *j);
 /* ---- the tokenizer
  * ------------------------------------------------------------------------------------------ */
 
-enum { TK_FLAG_SPECIAL = 1, TK_FLAG_EOG = 2, TK_FLAG_ADDED = 4, TK_FLAG_NO_MERGE = 8, TK_FLAG_UNUSED = 16, TK_FLAG_USER = 32 };
+enum {
+    TK_FLAG_SPECIAL = 1,
+    TK_FLAG_EOG = 2,
+    TK_FLAG_ADDED = 4,
+    TK_FLAG_NO_MERGE = 8,
+    TK_FLAG_UNUSED = 16,
+    TK_FLAG_USER = 32
+};
 
 struct tk_tokenizer {
     tk_arena arena; /* strings, stages */
@@ -404,9 +415,9 @@ struct tk_tokenizer {
     tk__model_kind kind;
     tk__merges merges;
     bool ignore_merges, byte_fallback, fuse_unk, add_bos;
-    bool gaps;      /* a letter that gives nothing keeps its neighbours from merging */
+    bool gaps;        /* a letter that gives nothing keeps its neighbours from merging */
     tk__llama *llama; /* GGUF; NULL: Hugging Face's stages */
-    bool raw_added; /* GGUF: added tokens are spelled as text, not in the byte-level alphabet */
+    bool raw_added;   /* GGUF: added tokens are spelled as text, not in the byte-level alphabet */
     int32_t unk;
     tk_str unk_missing; /* BPE: its unknown token, which is not in the vocabulary; s NULL: fine */
     tk_str sub_prefix;  /* WordPiece, BPE: before pieces inside a word */
@@ -415,18 +426,18 @@ struct tk_tokenizer {
     tk__array trie;
     double *weight; /* [size] */
     double unk_weight;
-    bool float_scores;     /* sums are rounded to float, as the sentencepiece package has it */
+    bool float_scores; /* sums are rounded to float, as the sentencepiece package has it */
     /* SentencePiece */
-    tk__array user;     /* user-defined symbols, which nothing changes or joins */
-    bool unused;        /* some pieces only lead to others (TK_FLAG_UNUSED) */
-    bool letters_only;  /* model type CHAR */
+    tk__array user;        /* user-defined symbols, which nothing changes or joins */
+    bool unused;           /* some pieces only lead to others (TK_FLAG_UNUSED) */
+    bool letters_only;     /* model type CHAR */
     int32_t inner_node;    /* where walks inside a word start; -1: no such piece */
     size_t max_characters; /* longer words are unknown */
     tk_str
         mark; /* a word may be cut before this (a space) where it follows something else; s NULL: nowhere */
-    int32_t letter_id[256]; /* bytes mode: id of the letter; -1 none */
-    int32_t byte_id[256];   /* "<0xNN>"; -1 none */
-    tk_ids prefix, suffix;  /* what ADD_SPECIAL adds */
+    int32_t letter_id[256];    /* bytes mode: id of the letter; -1 none */
+    int32_t byte_id[256];      /* "<0xNN>"; -1 none */
+    tk_ids prefix, suffix;     /* what ADD_SPECIAL adds */
     const struct tk__big *big; /* while a tokenizer.json is read: its tables, apart from the document */
     int32_t next_joint;        /* what the next merge probably makes */
     struct tk__image *image;   /* maps that lie in a mapped file; NULL: none */
@@ -481,13 +492,14 @@ char *tk__cache_folder(void); /* owned by the caller; NULL: there is no place */
 
 /* A tokenizer.json as an object. */
 tk_status tk__tokenizer_from_object(tk_tokenizer **out, const json_t *j, const json_t *config);
-/* folder.c: what tokenizer_config.json (NULL: none) says of a tokenizer that is not a tokenizer.json: its tokens; and,
- * for SentencePiece, the begin and end tokens */
+/* folder.c: what tokenizer_config.json (NULL: none) says of a tokenizer that is not a tokenizer.json: its
+ * tokens; and, for SentencePiece, the begin and end tokens */
 tk_status tk__config_tokens(tk_tokenizer *t, const json_t *config);
 tk_status tk__config_frame(tk_tokenizer *t, const json_t *config);
 tk_status tk__tokenizer_from_sentencepiece(tk_tokenizer **out, tk_str model, const json_t *config);
 bool tk__tiktoken_looks(tk_str text);
-tk_status tk__tokenizer_from_tiktoken(tk_tokenizer **out, tk_str text, const char *name, const json_t *config);
+tk_status tk__tokenizer_from_tiktoken(tk_tokenizer **out, tk_str text, const char *name,
+                                      const json_t *config);
 
 /* ---- work: what one encode call needs (encode.c)
  * ------------------------------------------------------------ */
@@ -515,10 +527,10 @@ typedef struct tk__candidate {
 struct tk__work {
     const tk_tokenizer *t;
     tk_ids *out;
-    unsigned flags; /* TK_ENCODE_* */
+    unsigned flags;   /* TK_ENCODE_* */
     const char *text; /* all of it, valid UTF-8 */
     tk_buf clean, norm[2];
-    tk_buf spelled; /* BPE with affixes: a letter with them */
+    tk_buf spelled;          /* BPE with affixes: a letter with them */
     tk_buf stage[TK_STAGES]; /* text that a pre-tokenizer rewrites */
     tk__search search;
     tk__symbol *symbol;
@@ -529,14 +541,15 @@ struct tk__work {
     struct tk__fragment {
         size_t from, to;
         int32_t id; /* -1: text */
-    } *fragment[2];
+    } * fragment[2];
     size_t cap_fragment[2];
-    uint8_t *seen; /* llama: [n_special] occurs in the text */
-    struct tk__best { /* Unigram and UGM: the last piece of the best way to a position, and the sum of scores */
+    uint8_t *seen;    /* llama: [n_special] occurs in the text */
+    struct tk__best { /* Unigram and UGM: the last piece of the best way to a position, and the sum of scores
+                       */
         double score;
         uint32_t from;
         int32_t id;
-    } *best;
+    } * best;
     size_t cap_best;
     uint32_t *left_of; /* [size] sentencepiece: how an unused piece was put together last; NULL: none yet */
     /* The part of a buffer that stems from the text's first character: Metaspace's "first". NULL: none */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tokenizers from plain arrays (GGUF's keys) and from llama2.c's tok*.bin, which fill the stages that a tokenizer.json of the same model would name. */
+/* Tokenizers from plain arrays (GGUF's keys) and from llama2.c's tok*.bin, which fill the stages that a
+ * tokenizer.json of the same model would name. */
 #include <stdlib.h>
 
 #include "text/tokenizer.h"

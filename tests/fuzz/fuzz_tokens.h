@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What fuzz targets of tokenizer files do with a tokenizer that opened: encode a text in all modes, and back. */
+/* What fuzz targets of tokenizer files do with a tokenizer that opened: encode a text in all modes, and back.
+ */
 #ifndef FUZZ_TOKENS_H
 #define FUZZ_TOKENS_H
 #include <stdlib.h>
