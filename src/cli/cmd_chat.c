@@ -120,7 +120,10 @@ static tk_status turn(chat *c, const char *line) {
         forget(c, before);
         return s;
     }
-    if (result.finish == TK_FINISH_CANCELLED) cli_note("(stopped)");
+    if (result.finish == TK_FINISH_CANCELLED) {
+        clearerr(stdout); /* Ctrl-C cut a write short: no failure of the output */
+        cli_note("(stopped)");
+    }
     if (result.finish == TK_FINISH_CONTEXT)
         cli_note("the context of %d tokens is full: the answer is cut here; /clear begins anew",
                  (int)tk_model_about(c->model).ctx);
@@ -340,6 +343,8 @@ static char *lines_next(lines *l) {
         HistEvent event;
         interrupted = 0;
         el_resize(l->editor);
+        /* libedit shows its prompt first and then sets the terminal: a Ctrl-D in between would be lost. */
+        el_set(l->editor, EL_PREP_TERM, 1);
         const char *line = el_gets(l->editor, &n);
         if (interrupted) {
             fprintf(stderr, "^C\n");
