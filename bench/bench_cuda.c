@@ -129,14 +129,8 @@ int main(int argc, char **argv) {
                                          { 4096, 14336 }, { 2048, 8192 }, { 128256, 4096 } };
     static const tk_dtype types[] = { TK_BF16, TK_Q8_0, TK_F8, TK_Q4_0, TK_Q4_Z, TK_Q4_K, TK_Q6_K };
     static const int all[] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 0 }, some[] = { 1, 16, 64, 0 };
-    double read, ops;
     if (argc > 1) filter = argv[1];
-    if (tk_device_open(&gpu, "cuda", false) != TK_OK) {
-        printf("skipped: no CUDA device\n");
-        return 0;
-    }
-    must(gpu->limits(gpu, &read, &ops));
-    printf("read_stream %.1f GB/s\n", read / 1e9);
+    if (!gpu_ready()) return 0;
     for (size_t t = 0; t < TK_COUNT(types); t++)
         for (size_t i = 0; i < TK_COUNT(shapes); i++)
             bench_linear(types[t], shapes[i][0], shapes[i][1], types[t] == TK_BF16 ? all : some);

@@ -2,9 +2,11 @@
 /* Speed of every linear row of kernels.def that this machine can run, and its share of the limits, which are
  * measured in the same process: reading memory with all threads, and the fastest unit's peak (int8 or
  * bfloat16 products, float32 fused multiply-adds, in registers). With one thread it is processor time that
- * counts, so that a busy machine disturbs less. bench_linear [--threads N] [--filter TEXT] [--shape N,K]
- * [--tokens T] The weights of a one-token run are walked through copies of 256 MiB in all, so they come from
- * memory. */
+ * counts, so that a busy machine disturbs less.
+ *
+ *     bench_linear [--threads N] [--filter TEXT] [--shape N,K] [--tokens T]
+ *
+ * The weights of a one-token run are walked through copies of 256 MiB in all, so they come from memory. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -196,14 +196,8 @@ int main(int argc, char **argv) {
         { "quant_65536x4096", TK_OP_quant, "bB", TK_F32, TK_BF16, 65536, 4096, { { 0 }, { 0 } } },
         { "glu_quant_f32_1x14336", TK_OP_glu_quant, "bbB", TK_F32, TK_BF16, 1, 14336, silu },
     };
-    double read, ops;
     if (argc > 1) filter = argv[1];
-    if (tk_device_open(&gpu, "cuda", false) != TK_OK) {
-        printf("skipped: no CUDA device\n");
-        return 0;
-    }
-    must(gpu->limits(gpu, &read, &ops));
-    printf("read_stream %.1f GB/s\n", read / 1e9);
+    if (!gpu_ready()) return 0;
     bench_norms();
     for (size_t i = 0; i < TK_COUNT(cases); i++) run(&cases[i]);
     bench_rope(16384, "rope", false);

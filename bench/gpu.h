@@ -15,6 +15,18 @@ static inline void must(tk_status s) {
     exit(tk__exit_code(s));
 }
 
+/* Opens the device and prints what it reads; false where there is none */
+static inline bool gpu_ready(void) {
+    double read, ops;
+    if (tk_device_open(&gpu, "cuda", false) != TK_OK) {
+        printf("skipped: no CUDA device\n");
+        return false;
+    }
+    must(gpu->limits(gpu, &read, &ops));
+    printf("read_stream %.1f GB/s\n", read / 1e9);
+    return true;
+}
+
 static inline void *take(size_t bytes) {
     void *m;
     must(gpu->take(gpu, bytes, &m));

@@ -11,28 +11,15 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "core/core.h"
 #include "cuda/cuda.h"
+#include "gpu_case.h"
 
 #pragma weak tk__gemm_e4m3 /* a build without CUDA has none */
 
 enum { MOST = 333 }; /* tokens */
 
-static tk_device *gpu;
 static const char *filter = "";
-static uint64_t state = 88172645463325252u;
 
-static void must(tk_status s) {
-    if (s != TK_OK) fail_msg("%s", tk_error());
-}
-static float number(void) { /* of variance one, about */
-    float sum = 0;
-    for (int i = 0; i < 4; i++) {
-        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-        sum += (float)(state >> 40) * 0x1p-24f - 0.5f;
-    }
-    return sum * 1.7320508f;
-}
 static void *on_device(const void *from, size_t bytes) {
     void *p;
     must(gpu->take(gpu, bytes + 64, &p));

@@ -14,29 +14,14 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "core/core.h"
+#include "gpu_case.h"
 #include "ops/draw.h"
 
 enum { MOST = 24 /* names of a window */, PAGE = 64, SEQS = 3 };
 
-static tk_device *gpu;
 static const char *filter = "";
 static int only; /* this number of tokens; 0: all */
 static int compared;
-static uint64_t state = 88172645463325252u;
-
-static void must(tk_status s) {
-    if (s != TK_OK) fail_msg("%s", tk_error());
-}
-
-static float number(void) { /* of variance one, about */
-    float sum = 0;
-    for (int i = 0; i < 4; i++) {
-        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-        sum += (float)(state >> 40) * 0x1p-24f - 0.5f;
-    }
-    return sum * 1.7320508f;
-}
 
 /* ---- what a window is run with ---- */
 

@@ -5,18 +5,22 @@
  * A panel is 16 rows, the height of a tensor core's A operand; k is cut into slabs of 64. Rows and k beyond
  * the matrix are zeros. [row / 16][k / 64][slab]: a panel is one forward stream, cut anywhere between slabs.
  *
- *   H_BF16  2,048 bytes: two atoms of 8 rows by 128 bytes, rows 0-7 and 8-15. In the row r of an atom the
- * 16-byte chunk c (8 k) lies at place c ^ r: the 128-byte swizzle of wgmma and TMA, free of bank conflicts
- * for ldmatrix. Slabs of neighbouring panels, one behind the other in shared memory, are a wgmma operand of
- *           64 rows with 1,024 bytes between groups of 8
+ *   H_BF16  2,048 bytes: two atoms of 8 rows by 128 bytes, rows 0-7 and 8-15. In the row r of an atom
+ *           the 16-byte chunk c (8 k) lies at place c ^ r: the 128-byte swizzle of wgmma and TMA, free of
+ *           bank conflicts for ldmatrix. Slabs of neighbouring panels, one behind the other in shared
+ *           memory, are a wgmma operand of 64 rows with 1,024 bytes between groups of 8
  *
  * Quantized ones hold the file's codes (losslessly) and scales (as bfloat16) in the order in which a warp
  * needs them: the 32 numbers that lane l = 4 g + c has in the A operands of four steps of 16 k (64 k) lie
- * together. In step s its number (i, h) is row g + 8 (i % 2), k = 16 s + 8 (i / 2) + 2 c + h, i = 0 .. 3, h =
- * 0, 1. A plane has 1, 2, 4 or 8 bits of each number (tk__h_place): 8 bits  [s / 2][lane][s % 2][i / 2][h][i
- * % 2] bytes    4 bits  [lane][s] words, bit 4 i + 16 h 2 bits  [lane][s / 2] words, bit 8 (s % 2) + 2 i + 16
- * h  1 bit  [lane] words, bit 4 s + i + 16 h Then scales, [g][row / 8][64 / n] for each n k of a row, and
- * where there are minima these in the same way.
+ * together. In step s its number (i, h) is row g + 8 (i % 2), k = 16 s + 8 (i / 2) + 2 c + h; i = 0 .. 3,
+ * h = 0, 1. A plane has 1, 2, 4 or 8 bits of each number (tk__h_place):
+ *
+ *   8 bits  [s / 2][lane][s % 2][i / 2][h][i % 2] bytes
+ *   4 bits  [lane][s] words, bit 4 i + 16 h
+ *   2 bits  [lane][s / 2] words, bit 8 (s % 2) + 2 i + 16 h
+ *   1 bit   [lane] words, bit 4 s + i + 16 h
+ *
+ * Then scales, [g][row / 8][64 / n] for each n k of a row, and where there are minima these in the same way.
  *
  *   H_Q8_0  8 bits, code + 128; d for 32 k          d (code - 128)
  *   H_F8    8 bits, e4m3; d for 32 k                d code. A NaN makes its whole block one

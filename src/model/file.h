@@ -108,8 +108,8 @@ typedef struct tk__quant_config {
 struct tk_modelfile {
     tk_arena arena;
     tk__quant_config quant;
-    const tk_quant *
-        *quants; /* [n_tensors] what tk__quant_open made of its integers: parts of a fused weight share it */
+    /* [n_tensors] what tk__quant_open made of its integers: parts of a fused weight share it */
+    const tk_quant **quants;
     tk__source source;
     const char *path, *format;
     bool vocab_only, inspect;

@@ -185,8 +185,10 @@ const tk_tensor *tk_modelfile_tensors(const tk_modelfile *f, int *n);
  *
  * Row r lies in part r / per, as that part's row i = (r % per) / run * period + (r % per) % run + first:
  *   not transposed: a row of `stride` bytes in the format's own layout;
- *   transposed:     element c is number i of the file row c of the part, `stride` bytes each. Plain dtypes
- * only. A vector is one row whose elements are found like rows (plain dtypes, or an unbroken run of blocks).
+ *   transposed:     element c is number i of the file row c of the part, `stride` bytes each; only of
+ *                   plain dtypes.
+ *
+ * A vector is one row whose elements are found like rows (plain dtypes, or an unbroken run of blocks).
  */
 typedef struct tk_quant tk_quant;
 typedef struct tk_weight_view {
@@ -195,8 +197,8 @@ typedef struct tk_weight_view {
     int64_t rows, cols;
     bool plain; /* `data` is exactly a tk_format matrix [rows, cols] of `dtype`, `stride` bytes a row */
     bool transposed;
-    const uint8_t
-        *data; /* plain: row 0; else what part 0 starts with. NULL: the family or file has no such weight */
+    /* plain: row 0; else what part 0 starts with. NULL: the family or file has no such weight */
+    const uint8_t *data;
     const uint8_t *const *part; /* [rows / per], or NULL: they lie `plane` bytes apart */
     size_t stride, plane;
     size_t bytes; /* of the span that starts at data (or at each part) and holds all of the view */

@@ -12,12 +12,14 @@
  * does not run faster with two (the sums' units are the limit, not the loads).
  *
  * Wanted: vf, vi      16 float32, 16 dwords
- *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg vf_f16 vf_u8 vf_s8
- * vf_int vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_xor vi_srl vi_srl32 vi_sll32 vi_as_vf vi_u8
- * vi_u16 vi_add16 vi_sub16 vi_mul16 vi_table vi_shuf      16 bytes everywhere; bytes picked from each 16
+ *         vf_zero vf_set1 vf_load vf_load_n vf_store vf_store_n vf_fma vf_mul vf_neg
+ *         vf_f16 vf_u8 vf_s8 vf_int
+ *         vi_zero vi_set1 vi_load vi_store vi_add vi_and vi_or vi_xor
+ *         vi_srl vi_srl32 vi_sll32 vi_as_vf vi_u8 vi_u16 vi_add16 vi_sub16 vi_mul16
+ *         vi_table vi_shuf   16 bytes everywhere; bytes picked from each 16
  *         dot_u8 dot_u4      sums += products of four bytes: weights (any byte; at most 63) times activations
- *         DOT_U8_START       where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes off the
- * 128 */
+ *         DOT_U8_START       where a sum of dot_u8 starts: at c128, or at zero if dot_u8 itself takes
+ *                            off the 128 */
 #include "base/packed.h"
 #include "ops/ops.h"
 

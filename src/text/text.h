@@ -25,8 +25,8 @@ void tk_ids_free(tk_ids *ids);
 /* A vocabulary as GGUF's tokenizer.ggml.* keys hold it. Everything is copied by tk_tokenizer_from_vocab,
  * nothing needs to outlive the call. */
 typedef struct tk_vocab {
-    const char
-        *model;      /* tokenizer.ggml.model: "gpt2", "llama", "bert", "t5", "rwkv", "gemma4", "whitespace" */
+    /* tokenizer.ggml.model: "gpt2", "llama", "bert", "t5", "rwkv", "gemma4", "whitespace" */
+    const char *model;
     const char *pre; /* tokenizer.ggml.pre, NULL if absent */
     size_t n_tokens, n_merges;
     const tk_str *tokens;
